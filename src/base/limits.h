@@ -1,0 +1,79 @@
+/* Every maximum in one place. A buffer, queue, loop over input, recursion or timeout without a row here is a bug.
+ * Sizes are bytes, times milliseconds, unless the name says otherwise. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* HTTP: from the wire */
+#define LIMIT_HEAD_BYTES (64 * 1024)       /* request or response line plus headers */
+#define LIMIT_HEADER_COUNT 100             /* header lines in one head */
+#define LIMIT_TARGET_BYTES 8192            /* request target */
+#define LIMIT_CHUNK_LINE 256               /* a chunk-size line with its extensions */
+#define LIMIT_TRAILER_BYTES 8192           /* all trailer lines of one message */
+#define LIMIT_BODY_BYTES (32u << 20)       /* default of server.max_body_mb */
+#define LIMIT_BODY_BYTES_MAX (1024u << 20) /* largest server.max_body_mb */
+#define LIMIT_PIPELINE_BYTES (64 * 1024)   /* unread bytes held while a request is being answered */
+
+/* HTTP: ours */
+#define LIMIT_UNSENT_BYTES (256 * 1024)  /* a stream with more unsent stops its producer */
+#define LIMIT_STALL_MS 30000             /* a stream that makes no progress for so long is closed */
+#define LIMIT_PING_MS 15000              /* SSE comment when nothing flows */
+#define LIMIT_HEAD_MS 10000              /* default of server.header_timeout_seconds */
+#define LIMIT_BODY_MS 60000              /* longest pause between two pieces of a request body */
+#define LIMIT_CONNECTIONS 65536          /* most connections one listener may be told to hold */
+#define LIMIT_POOL_IDLE 64               /* idle upstream connections kept for one target */
+#define LIMIT_CONNECT_MS 5000            /* connecting to an upstream */
+
+/* Arena */
+#define LIMIT_ARENA_BYTES (256u << 20) /* one request's memory, its body included */
+
+/* JSON */
+#define LIMIT_JSON_DEPTH 64
+#define LIMIT_JSON_TEXT (1024u << 20) /* largest document written */
+
+/* OpenAI requests (specs/inferno.md 1.9) */
+#define LIMIT_MODEL_NAME 512
+#define LIMIT_MESSAGES 10000
+#define LIMIT_PROMPTS 2048
+#define LIMIT_EMBED_INPUTS 2048
+#define LIMIT_EMBED_TOKENS 300000
+#define LIMIT_STOPS 16
+#define LIMIT_STOP_BYTES 256
+#define LIMIT_CHOICES 128
+#define LIMIT_BEST_OF 20
+#define LIMIT_TOOLS 128
+#define LIMIT_TOOL_NAME 64
+#define LIMIT_LOGIT_BIAS 1024
+#define LIMIT_TOP_LOGPROBS 20
+#define LIMIT_GRAMMAR_BYTES (1u << 20)
+
+/* Worker */
+#define LIMIT_QUEUE 512        /* default of server.queue_size: requests waiting for a sequence */
+#define LIMIT_QUEUE_MAX 65536  /* largest server.queue_size */
+#define LIMIT_SEQUENCES 256    /* sequences in one context (llama.cpp's own maximum) */
+
+/* Instances */
+#define LIMIT_MODELS 4096           /* model files known at once */
+#define LIMIT_MODEL_DIR_DEPTH 4     /* folders below models_dir that are looked into */
+#define LIMIT_LOG_RING 16384        /* last output of a child kept in memory */
+#define LIMIT_START_MS 600000       /* a child that is not ready by then is ended */
+#define LIMIT_WAITERS 4096          /* requests waiting for one start */
+#define LIMIT_RESTART_BACKOFF_MS 60000
+
+/* GGUF header (registry file reader) */
+#define LIMIT_GGUF_KV 65536
+#define LIMIT_GGUF_TENSORS 1000000
+#define LIMIT_GGUF_STRING (16u << 20)
+#define LIMIT_GGUF_ARRAY (64u << 20) /* elements */
+#define LIMIT_GGUF_HEADER (1024u << 20)
+#define LIMIT_GGUF_SHARDS 1024
+
+/* Configuration */
+#define LIMIT_CONFIG_BYTES (1u << 20)
+#define LIMIT_TOML_DEPTH 64
+
+/* Errors */
+#define LIMIT_ERR_MESSAGE 512
+#define LIMIT_ERR_PARAM 128
+#define LIMIT_ERR_DETAILS 1024
+
+#endif

@@ -1,0 +1,133 @@
+/* The engine: two opaque nouns, a loaded model and its numbered sequences, behind a table of functions with two
+ * implementations (engine_llama, engine_fake). The scheduler above knows nothing of llama.cpp, and nothing but
+ * engine_llama.c and chat_shim.cpp includes its headers.
+ *
+ * Threads: vocabulary functions may be called from any thread; everything else only from the decode thread. */
+#ifndef WORKER_ENGINE_H
+#define WORKER_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+typedef int32_t engine_token;
+#define ENGINE_TOKEN_NONE (-1)
+
+enum engine_pooling { ENGINE_POOLING_DEFAULT, ENGINE_POOLING_NONE, ENGINE_POOLING_MEAN, ENGINE_POOLING_CLS, ENGINE_POOLING_LAST,
+                      ENGINE_POOLING_RANK };
+
+enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_ON, ENGINE_FLASH_OFF };
+
+struct engine_config {
+    const char *path;      /* first file of the model */
+    unsigned context_size; /* tokens of one sequence at most; 0: the model's own, capped (see engine_llama.c) */
+    unsigned sequences;    /* parallel sequences; 0: automatic */
+    unsigned batch;        /* tokens a decode call may carry; 0: default */
+    unsigned ubatch;       /* 0: default */
+    unsigned threads;      /* 0: the cores this process may use */
+    int gpu_layers;        /* -1: as many as fit */
+    enum engine_flash flash;
+    const char *kv_type;   /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
+    bool memory_map, memory_lock;
+    enum engine_pooling pooling; /* DEFAULT: the file's, else mean */
+    /* Called while loading with 0..1; return false to stop. May be NULL. */
+    bool (*on_progress)(void *arg, float fraction);
+    void *arg;
+};
+
+/* Fixed after open. Strings live as long as the engine. */
+struct engine_info {
+    const char *name;            /* engine's name: "llama", "fake" */
+    const char *build;           /* engine's version, for system_fingerprint */
+    const char *description;     /* e.g. "llama 135M Q4_1" */
+    const char *architecture;
+    const char *quantization;
+    const char *model_name;      /* general.name or "" */
+    const char *chat_template;   /* Jinja source or "" */
+    const char *bos_text, *eos_text;
+    uint64_t weight_bytes, parameters, state_bytes; /* state_bytes: KV and compute buffers */
+    unsigned vocabulary;         /* tokens: the length of a row of logits */
+    unsigned context;            /* cells shared by all sequences */
+    unsigned context_sequence;   /* tokens one sequence may hold */
+    unsigned context_train;
+    unsigned embedding_size;
+    unsigned sequences, batch, ubatch, threads;
+    enum engine_pooling pooling; /* what embeddings will use */
+    bool add_bos, add_eos;
+    bool can_trim;               /* a sequence's tail can be dropped (not so for recurrent models) */
+    bool embedding_only;         /* encoder model: no logits */
+    engine_token bos, eos, fim_prefix, fim_suffix, fim_middle; /* ENGINE_TOKEN_NONE where absent */
+    const void *llama_model;     /* for chat_shim.cpp; NULL with the fake engine */
+};
+
+struct engine;
+struct engine_grammar;
+
+/* One token of a batch. */
+struct engine_row {
+    engine_token token;
+    unsigned position;
+    unsigned sequence;
+    bool logits; /* this row's logits are wanted */
+};
+
+enum engine_status {
+    ENGINE_OK,
+    ENGINE_FULL,    /* no cells left for this batch; nothing was changed */
+    ENGINE_FAILED   /* the context is in doubt: the worker must end */
+};
+
+struct engine_candidate {
+    engine_token token;
+    float logit;
+};
+
+struct engine_ops {
+    const char *name;
+    /* Blocking; NULL and *err (ERR_MODEL_LOAD_FAILED, ERR_INSUFFICIENT_MEMORY, ERR_GPU_UNAVAILABLE). */
+    struct engine *(*open)(const struct engine_config *config, struct err *err);
+    void (*close)(struct engine *engine);
+    const struct engine_info *(*info)(const struct engine *engine);
+
+    /* vocabulary, any thread */
+    /* Writes at most capacity tokens; returns how many text needs (call again when more). parse_special: control
+     * tokens spelled out in text become tokens. Negative: text cannot be tokenised. */
+    int (*tokenize)(const struct engine *engine, struct str text, bool add_special, bool parse_special,
+                    engine_token *out, int capacity);
+    /* Bytes of a token (may split a character); special: render control tokens too, else they are "". Returns the
+     * length needed. */
+    int (*piece)(const struct engine *engine, engine_token token, bool special, char *out, int capacity);
+    bool (*is_end)(const struct engine *engine, engine_token token); /* any end-of-generation token */
+
+    /* decode thread */
+    enum engine_status (*decode)(struct engine *engine, const struct engine_row *rows, unsigned count);
+    /* Logits of the row-th row of the last decode (it must have asked for them): info->vocabulary floats, valid until
+     * the next decode; the caller may scribble on them. */
+    float *(*logits)(struct engine *engine, unsigned row);
+    /* Pooled, not yet normalised embedding of one input, which must be alone in its sequence: decodes tokens in as
+     * many batches as it takes; out holds info->embedding_size floats. */
+    enum engine_status (*embed)(struct engine *engine, unsigned sequence, const engine_token *tokens, unsigned count,
+                                float *out);
+    void (*sequence_copy)(struct engine *engine, unsigned from, unsigned to, unsigned length); /* first length tokens */
+    bool (*sequence_trim)(struct engine *engine, unsigned sequence, unsigned length); /* keep the first length tokens */
+
+    /* Grammars (GBNF). text is checked here: NULL and *err (ERR_INVALID_PARAMETERS) when it does not parse. lazy: the
+     * grammar sleeps until one of the trigger patterns (regular expressions over the generated text) or trigger tokens
+     * appears. */
+    struct engine_grammar *(*grammar_new)(const struct engine *engine, const char *text, bool lazy,
+                                          const char *const *patterns, size_t pattern_count,
+                                          const engine_token *tokens, size_t token_count, struct err *err);
+    struct engine_grammar *(*grammar_copy)(const struct engine_grammar *grammar);
+    void (*grammar_free)(struct engine_grammar *grammar);
+    /* Sets the logit of every candidate that the grammar forbids now to -INFINITY. */
+    void (*grammar_mask)(struct engine_grammar *grammar, struct engine_candidate *candidates, size_t count);
+    void (*grammar_accept)(struct engine_grammar *grammar, engine_token token);
+};
+
+extern const struct engine_ops engine_llama; /* absent from builds without llama.cpp (TSan, fuzzers) */
+extern const struct engine_ops engine_fake;
+
+#endif
