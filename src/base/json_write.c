@@ -47,17 +47,17 @@ static void open_level(struct json *j, const char *key, bool object)
     j->object[j->depth] = object;
 }
 
-void json_object(struct json *j, const char *key)
+void json_open_object(struct json *j, const char *key)
 {
     open_level(j, key, true);
 }
 
-void json_array(struct json *j, const char *key)
+void json_open_array(struct json *j, const char *key)
 {
     open_level(j, key, false);
 }
 
-void json_end(struct json *j)
+void json_close(struct json *j)
 {
     if (j->depth == 0) {
         j->failed = true;
@@ -67,21 +67,21 @@ void json_end(struct json *j)
     j->depth--;
 }
 
-void json_string(struct json *j, const char *key, const char *text)
+void json_put_string(struct json *j, const char *key, const char *text)
 {
     if (text)
-        json_text(j, key, str_from(text));
+        json_put_text(j, key, str_from(text));
     else
-        json_null(j, key);
+        json_put_null(j, key);
 }
 
-void json_text(struct json *j, const char *key, struct str text)
+void json_put_text(struct json *j, const char *key, struct str text)
 {
     lead(j, key);
     json_escape(j->out, text);
 }
 
-void json_int(struct json *j, const char *key, int64_t value)
+void json_put_int(struct json *j, const char *key, int64_t value)
 {
     lead(j, key);
     buf_printf(j->out, "%lld", (long long)value);
@@ -104,29 +104,29 @@ static void put_real(struct json *j, const char *key, double value, int fewest, 
     buf_puts(j->out, text);
 }
 
-void json_number(struct json *j, const char *key, double value)
+void json_put_number(struct json *j, const char *key, double value)
 {
     put_real(j, key, value, 6, 17);
 }
 
-void json_float(struct json *j, const char *key, float value)
+void json_put_float(struct json *j, const char *key, float value)
 {
     put_real(j, key, (double)value, 6, 9);
 }
 
-void json_bool(struct json *j, const char *key, bool value)
+void json_put_bool(struct json *j, const char *key, bool value)
 {
     lead(j, key);
     buf_puts(j->out, value ? "true" : "false");
 }
 
-void json_null(struct json *j, const char *key)
+void json_put_null(struct json *j, const char *key)
 {
     lead(j, key);
     buf_puts(j->out, "null");
 }
 
-void json_raw(struct json *j, const char *key, struct str document)
+void json_put_raw(struct json *j, const char *key, struct str document)
 {
     lead(j, key);
     buf_str(j->out, document);

@@ -3,12 +3,12 @@
  *
  *     struct json j;
  *     json_begin(&j, &buf);
- *     json_object(&j, NULL);
- *     json_string(&j, "model", name);
- *     json_array(&j, "data");
- *     json_int(&j, NULL, 1);
- *     json_end(&j);
- *     json_end(&j);
+ *     json_open_object(&j, NULL);
+ *     json_put_string(&j, "model", name);
+ *     json_open_array(&j, "data");
+ *     json_put_int(&j, NULL, 1);
+ *     json_close(&j);
+ *     json_close(&j);
  *     bool good = json_finish(&j);
  *
  * key is NULL inside arrays and at the top, and the member's name inside objects. */
@@ -33,18 +33,18 @@ struct json {
 void json_begin(struct json *j, struct buf *out);
 bool json_finish(struct json *j); /* every level closed, nothing misused, everything fitted */
 
-void json_object(struct json *j, const char *key);
-void json_array(struct json *j, const char *key);
-void json_end(struct json *j); /* closes the innermost object or array */
+void json_open_object(struct json *j, const char *key);
+void json_open_array(struct json *j, const char *key);
+void json_close(struct json *j); /* closes the innermost object or array */
 
-void json_string(struct json *j, const char *key, const char *text); /* NULL writes null */
-void json_text(struct json *j, const char *key, struct str text);    /* bytes that are not UTF-8 become U+FFFD */
-void json_int(struct json *j, const char *key, int64_t value);
-void json_number(struct json *j, const char *key, double value);     /* shortest that reads back; not finite: null */
-void json_float(struct json *j, const char *key, float value);       /* as json_number, to float precision */
-void json_bool(struct json *j, const char *key, bool value);
-void json_null(struct json *j, const char *key);
-void json_raw(struct json *j, const char *key, struct str document); /* already JSON; taken as it is */
+void json_put_string(struct json *j, const char *key, const char *text); /* NULL writes null */
+void json_put_text(struct json *j, const char *key, struct str text);    /* bytes that are not UTF-8 become U+FFFD */
+void json_put_int(struct json *j, const char *key, int64_t value);
+void json_put_number(struct json *j, const char *key, double value);     /* shortest that reads back; not finite: null */
+void json_put_float(struct json *j, const char *key, float value);       /* as json_number, to float precision */
+void json_put_bool(struct json *j, const char *key, bool value);
+void json_put_null(struct json *j, const char *key);
+void json_put_raw(struct json *j, const char *key, struct str document); /* already JSON; taken as it is */
 
 /* Appends text as a quoted JSON string. */
 void json_escape(struct buf *out, struct str text);

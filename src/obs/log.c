@@ -73,11 +73,11 @@ static void put_json(struct buf *line, enum log_level level, const char *time, c
 {
     struct json j;
     json_begin(&j, line);
-    json_object(&j, NULL);
-    json_string(&j, "time", time);
-    json_string(&j, "level", level_names[level]);
-    json_string(&j, "component", state.component);
-    json_string(&j, "message", message);
+    json_open_object(&j, NULL);
+    json_put_string(&j, "time", time);
+    json_put_string(&j, "level", level_names[level]);
+    json_put_string(&j, "component", state.component);
+    json_put_string(&j, "message", message);
     struct str rest = str_from(fields);
     while (rest.p && rest.n) {
         struct str pair = str_cut(&rest, ' ');
@@ -91,11 +91,11 @@ static void put_json(struct buf *line, enum log_level level, const char *time, c
             value.n = (size_t)(rest.p + rest.n - value.p);
         char name[64];
         snprintf(name, sizeof name, STR_FMT, STR_ARG(key));
-        json_text(&j, name, value);
+        json_put_text(&j, name, value);
         if (last)
             break;
     }
-    json_end(&j);
+    json_close(&j);
     json_finish(&j);
 }
 

@@ -19,16 +19,16 @@ void openai_error_write(struct buf *out, const struct err *err)
 {
     struct json j;
     json_begin(&j, out);
-    json_object(&j, NULL);
-    json_object(&j, "error");
-    json_string(&j, "message", err->message);
-    json_string(&j, "type", openai_error_type(err));
-    json_string(&j, "param", *err->param ? err->param : NULL);
-    json_string(&j, "code", err_wire_code(err->code));
+    json_open_object(&j, NULL);
+    json_open_object(&j, "error");
+    json_put_string(&j, "message", err->message);
+    json_put_string(&j, "type", openai_error_type(err));
+    json_put_string(&j, "param", *err->param ? err->param : NULL);
+    json_put_string(&j, "code", err_wire_code(err->code));
     if (*err->details)
-        json_raw(&j, "details", str_from(err->details));
-    json_end(&j);
-    json_end(&j);
+        json_put_raw(&j, "details", str_from(err->details));
+    json_close(&j);
+    json_close(&j);
     json_finish(&j);
 }
 
