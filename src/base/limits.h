@@ -70,6 +70,7 @@
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)
 #define LIMIT_TOML_DEPTH 64
+#define LIMIT_TOML_KEYS 10000
 
 /* Errors */
 #define LIMIT_ERR_MESSAGE 512
