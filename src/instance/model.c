@@ -1,0 +1,278 @@
+/* One walk over the folders collects candidate files; shards ("-00001-of-00003") are folded into the first one, vision
+ * projectors are left out, and what is broken stays in the list with its reason, so that asking for it explains why it
+ * cannot be had. */
+#include "instance/model.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/json_write.h"
+#include "base/mem.h"
+#include "obs/log.h"
+
+#define COMPUTE_BYTES (96u << 20) /* buffers of llama.cpp for a micro-batch of 512, small models */
+#define CONTEXT_DEFAULT_MAX 8192
+
+struct walk {
+    struct model_catalogue *catalogue;
+    size_t capacity;
+};
+
+/* "-00002-of-00005" at the end of a name: its parts; false when there is none. */
+static bool shard_suffix(struct str name, uint64_t *ret_number, uint64_t *ret_count)
+{
+    if (name.n < 16 || name.p[name.n - 15] != '-' || memcmp(name.p + name.n - 9, "-of-", 4) != 0)
+        return false;
+    return str_u64((struct str){name.p + name.n - 14, 5}, 99999, ret_number) &&
+           str_u64((struct str){name.p + name.n - 5, 5}, 99999, ret_count) && *ret_number >= 1 && *ret_number <= *ret_count;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static struct str stem(const char *path)
+{
+    struct str name = str_from(base_name(path));
+    if (name.n > 5 && str_ieq((struct str){name.p + name.n - 5, 5}, STR(".gguf")))
+        name.n -= 5;
+    return name;
+}
+
+static void add_shards(struct model *m, struct str name, uint64_t count)
+{
+    struct err err;
+    size_t folder = (size_t)(base_name(m->path) - m->path);
+    char path[4096];
+    for (uint64_t i = 2; i <= count && i <= LIMIT_GGUF_SHARDS; i++) {
+        struct gguf shard;
+        snprintf(path, sizeof path, "%.*s%.*s-%05llu-of-%05llu.gguf", (int)folder, m->path, (int)name.n - 15, name.p,
+                 (unsigned long long)i, (unsigned long long)count);
+        if (!gguf_read(path, &shard, &err)) {
+            m->problem = err;
+            return;
+        }
+        m->gguf.parameters += shard.parameters;
+        m->gguf.tensor_bytes += shard.tensor_bytes;
+        m->gguf.file_bytes += shard.file_bytes;
+    }
+}
+
+static struct model *model_add(struct walk *w)
+{
+    struct model_catalogue *c = w->catalogue;
+    if (c->count == w->capacity) {
+        w->capacity = w->capacity ? w->capacity * 2 : 16;
+        c->models = mem_realloc(c->models, w->capacity * sizeof *c->models);
+    }
+    return memset(&c->models[c->count++], 0, sizeof *c->models);
+}
+
+static void consider(struct walk *w, const char *path, const char *id)
+{
+    struct stat info;
+    struct err err = ERR_INIT;
+    struct gguf gguf = {0};
+    struct str name = stem(path);
+    uint64_t number = 1, count = 1;
+    bool sharded = shard_suffix(name, &number, &count);
+    if (w->catalogue->count >= LIMIT_MODELS || number != 1 || stat(path, &info) != 0)
+        return;
+    bool good = gguf_read(path, &gguf, &err);
+    if (good && (gguf.is_projector || gguf.split_number != 0))
+        return;
+    struct model *m = model_add(w);
+    m->path = arena_strdup(&w->catalogue->arena, path);
+    m->id = id ? id : arena_strndup(&w->catalogue->arena, name.p, sharded ? name.n - 15 : name.n);
+    m->gguf = gguf;
+    m->created = info.st_mtime;
+    m->problem = good ? ERR_INIT : err;
+    if (good && sharded)
+        add_shards(m, name, count);
+}
+
+static bool is_gguf(const char *name)
+{
+    struct str s = str_from(name);
+    return s.n > 5 && *name != '.' && str_ieq((struct str){s.p + s.n - 5, 5}, STR(".gguf"));
+}
+
+static void walk_folder(struct walk *w, const char *folder, int depth)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) {
+        if (errno != ENOENT)
+            log_warn("model folder cannot be read", "folder=%s reason=%s", folder, strerror(errno));
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char path[4096];
+        struct stat info;
+        if (entry->d_name[0] == '.' || (size_t)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= sizeof path ||
+            stat(path, &info) != 0)
+            continue;
+        if (S_ISDIR(info.st_mode) && depth < LIMIT_MODEL_DIR_DEPTH)
+            walk_folder(w, path, depth + 1);
+        else if (S_ISREG(info.st_mode) && is_gguf(entry->d_name))
+            consider(w, path, NULL);
+    }
+    closedir(dir);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct model *x = a, *y = b;
+    int order = strcmp(x->id, y->id);
+    return order ? order : strcmp(x->path, y->path);
+}
+
+/* Two files of one name: all but the first get their folder's name in front. The same file twice is dropped. */
+static void make_unique(struct model_catalogue *c)
+{
+    size_t kept = 0;
+    qsort(c->models, c->count, sizeof *c->models, by_id);
+    for (size_t i = 0; i < c->count; i++) {
+        struct model *m = &c->models[i], *last = kept ? &c->models[kept - 1] : NULL;
+        if (last && strcmp(last->path, m->path) == 0)
+            continue;
+        if (last && strcmp(last->id, m->id) == 0) {
+            const char *name = base_name(m->path), *folder = name > m->path + 1 ? name - 1 : name;
+            while (folder > m->path && folder[-1] != '/')
+                folder--;
+            m->id = arena_printf(&c->arena, "%.*s%s", (int)(name - folder), folder, m->id);
+        }
+        c->models[kept++] = *m;
+    }
+    c->count = kept;
+    qsort(c->models, c->count, sizeof *c->models, by_id);
+}
+
+struct model_catalogue *model_catalogue_scan(const struct conf *conf)
+{
+    struct model_catalogue *c = mem_calloc(1, sizeof *c);
+    struct walk w = {.catalogue = c};
+    arena_init(&c->arena);
+    walk_folder(&w, conf->models_dir, 0);
+    for (const char *const *dir = conf->import_dirs; *dir; dir++)
+        walk_folder(&w, *dir, 0);
+    for (const struct conf_model *m = conf->models; m; m = m->next)
+        if (*m->file)
+            consider(&w, m->file, m->name);
+    if (c->count)
+        make_unique(c);
+    for (size_t i = 0; i < c->count; i++)
+        c->models[i].overrides = conf_model_find(conf, str_from(c->models[i].id));
+    c->scanned_ms = clock_ms();
+    return c;
+}
+
+void model_catalogue_free(struct model_catalogue *c)
+{
+    if (!c)
+        return;
+    arena_dispose(&c->arena);
+    mem_free(c->models);
+    mem_free(c);
+}
+
+/* ---- names ---- */
+
+static char plain(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c + 32);
+    return c == '_' || c == '.' || c == ':' ? '-' : c;
+}
+
+static bool loosely_equal(struct str a, struct str b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (plain(a.p[i]) != plain(b.p[i]))
+            return false;
+    return true;
+}
+
+static bool has_alias(const struct model *m, struct str name)
+{
+    if (!m->overrides)
+        return false;
+    for (const char *const *alias = m->overrides->aliases; *alias; alias++)
+        if (str_eq(name, str_from(*alias)))
+            return true;
+    return false;
+}
+
+const struct model *model_find(const struct model_catalogue *c, struct str name)
+{
+    struct str bare = name;
+    if (bare.n > 5 && str_ieq((struct str){bare.p + bare.n - 5, 5}, STR(".gguf")))
+        bare.n -= 5;
+    for (size_t i = 0; i < c->count; i++)
+        if (str_eq(name, str_from(c->models[i].id)) || has_alias(&c->models[i], name))
+            return &c->models[i];
+    for (size_t i = 0; i < c->count; i++)
+        if (str_eq(bare, str_from(c->models[i].id)) || str_eq(name, str_from(base_name(c->models[i].path))))
+            return &c->models[i];
+    const struct model *found = NULL;
+    for (size_t i = 0; i < c->count; i++) {
+        if (!loosely_equal(bare, str_from(c->models[i].id)))
+            continue;
+        if (found)
+            return NULL;
+        found = &c->models[i];
+    }
+    return found;
+}
+
+static void put_details(const struct model_catalogue *c, const char *nearest, struct err *err)
+{
+    struct buf text;
+    struct json j;
+    buf_init(&text, sizeof err->details - 1);
+    json_begin(&j, &text);
+    json_open_object(&j, NULL);
+    json_open_array(&j, "available_models");
+    for (size_t i = 0; i < c->count && i < 20 && text.len < sizeof err->details - 300; i++)
+        json_put_string(&j, NULL, c->models[i].id);
+    json_close(&j);
+    json_put_string(&j, "suggestion", nearest ? nearest : "Use 'GET /v1/models' to see available models");
+    json_close(&j);
+    if (json_finish(&j))
+        memcpy(err->details, text.data, text.len + 1);
+    buf_release(&text);
+}
+
+void model_not_found(const struct model_catalogue *c, struct str name, struct err *ret_err)
+{
+    const char **ids = mem_calloc(c->count + 1, sizeof *ids);
+    for (size_t i = 0; i < c->count; i++)
+        ids[i] = c->models[i].id;
+    const char *nearest = str_nearest(name, ids, c->count);
+    int shown = name.n > 128 ? 128 : (int)name.n;
+    err_set_param(ret_err, ERR_MODEL_NOT_FOUND, "model", "The requested model '%.*s' was not found%s%s%s", shown, name.p,
+                  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    put_details(c, nearest, ret_err);
+    mem_free(ids);
+}
+
+/* ---- memory ---- */
+
+uint64_t model_context(const struct model *m, const struct conf *conf)
+{
+    int64_t wanted = m->overrides && m->overrides->context_size >= 0 ? m->overrides->context_size : conf->context_size;
+    if (wanted > 0)
+        return (uint64_t)wanted;
+    uint64_t trained = m->gguf.context_length ? m->gguf.context_length : CONTEXT_DEFAULT_MAX;
+    return trained < CONTEXT_DEFAULT_MAX ? trained : CONTEXT_DEFAULT_MAX;
+}
+
+uint64_t model_memory_estimate(const struct model *m, uint64_t context)
+{
+    return m->gguf.tensor_bytes + gguf_kv_bytes_per_token(&m->gguf) * context + COMPUTE_BYTES;
+}

@@ -1,0 +1,46 @@
+/* The model files on this machine: found in the configured folders, described from their GGUF headers, found again by
+ * any of their names. A catalogue is built on a pool thread, then belongs to the loop thread and never changes; a new
+ * scan makes a new one. */
+#ifndef INSTANCE_MODEL_H
+#define INSTANCE_MODEL_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "conf/conf.h"
+#include "registry/gguf.h"
+
+struct model {
+    const char *id;        /* file name without ".gguf" and shard number; with its folder when that is not unique */
+    const char *path;      /* its first file */
+    struct gguf gguf;      /* of the first file; parameters, tensor_bytes and file_bytes of all shards */
+    int64_t created;       /* modification time, seconds since 1970 */
+    const struct conf_model *overrides; /* or NULL */
+    struct err problem;    /* code ERR_NONE, or why it cannot be loaded */
+};
+
+struct model_catalogue {
+    struct arena arena;
+    struct model *models;  /* sorted by id */
+    size_t count;
+    uint64_t scanned_ms;   /* clock_ms */
+};
+
+/* Looks through models_dir, import_dirs and the files that [models] tables name, LIMIT_MODEL_DIR_DEPTH folders deep.
+ * Folders that do not exist are passed over. Blocking; any thread; conf must not change meanwhile. Never NULL. */
+struct model_catalogue *model_catalogue_scan(const struct conf *conf);
+void model_catalogue_free(struct model_catalogue *catalogue);
+
+/* By id, configured alias, file name, or "name:tag"; case and the separators - _ . : are the last resort and must then
+ * be unambiguous. NULL: none. */
+const struct model *model_find(const struct model_catalogue *catalogue, struct str name);
+
+/* ERR_MODEL_NOT_FOUND for name, with the nearest ids in message and details. */
+void model_not_found(const struct model_catalogue *catalogue, struct str name, struct err *ret_err);
+
+/* Bytes a worker will take for it: weights, KV cache of context tokens, compute buffers. An estimate from the header. */
+uint64_t model_memory_estimate(const struct model *model, uint64_t context);
+
+/* Context of one sequence under this configuration (the worker's own rule, see worker/engine_llama.c). */
+uint64_t model_context(const struct model *model, const struct conf *conf);
+
+#endif

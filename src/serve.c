@@ -1,0 +1,215 @@
+/* Starting: the listeners open first, so that /health answers within milliseconds; folders are looked through on a
+ * pool thread meanwhile; models that are to be warm are loaded after that. Ending runs backwards: listeners close and
+ * replies drain, then the workers end, then the loop has nothing left and returns. */
+#include "serve.h"
+
+#include <signal.h>
+
+#include "api/app.h"
+#include "api/system/machine.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include "obs/log.h"
+
+enum { EXIT_CONFIG = 3, EXIT_NETWORK = 5 };
+
+struct serve {
+    struct loop loop;
+    const struct conf *conf;
+    struct app app;
+    uv_signal_t term, interrupt, hangup;
+    struct arena arena; /* lives as long as the server: warm-up's requests */
+    int signals;
+    int status;
+};
+
+static const char *on_error(void *arg, const struct http_req *req, const struct err *err, struct buf *body)
+{
+    const struct dialect *dialect = req && req->dialect ? req->dialect : &openai_dialect;
+    (void)arg;
+    dialect->write(body, err);
+    return dialect->content_type;
+}
+
+static void on_log(void *arg, const struct http_req *req)
+{
+    (void)arg;
+    log_debug("request", "id=%s method=" STR_FMT " status=%d bytes=%llu path=" STR_FMT, req->id, STR_ARG(req->head.method_name),
+              req->status, (unsigned long long)req->bytes_out, STR_ARG(req->head.path));
+}
+
+static void on_request(void *arg, struct http_req *req)
+{
+    struct serve *serve = arg;
+    http_router_dispatch(serve->app.router, req);
+}
+
+/* ---- models that are to be warm ---- */
+
+static void on_warm_lease(void *arg, struct lease *lease, const struct err *err)
+{
+    if (lease)
+        lease_end(lease);
+    else
+        log_error("model could not be warmed", "model=%s reason=%s", (const char *)arg, err->message);
+}
+
+static void warm_all(void *arg)
+{
+    struct serve *serve = arg;
+    for (const char *const *name = serve->conf->always_warm; *name; name++) {
+        const struct model *model = model_find(serve->app.catalogue, str_from(*name));
+        if (model)
+            instances_acquire(serve->app.instances, model, &serve->arena, on_warm_lease, (void *)*name);
+        else
+            log_error("model to be warmed does not exist", "model=%s", *name);
+    }
+    log_info("models found", "count=%zu models_dir=%s", serve->app.catalogue->count, serve->conf->models_dir);
+}
+
+/* ---- the end ---- */
+
+static void close_signals(struct serve *serve)
+{
+    uv_close((uv_handle_t *)&serve->term, NULL);
+    uv_close((uv_handle_t *)&serve->interrupt, NULL);
+    uv_close((uv_handle_t *)&serve->hangup, NULL);
+}
+
+static void on_instances_stopped(void *arg)
+{
+    struct serve *serve = arg;
+    loop_stop(&serve->loop);
+}
+
+static void on_drained(void *arg)
+{
+    struct serve *serve = arg;
+    instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
+}
+
+static void on_end_signal(uv_signal_t *handle, int number)
+{
+    struct serve *serve = handle->data;
+    bool first = serve->signals++ == 0;
+    log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number, http_server_connections(serve->app.server));
+    if (serve->signals > 2)
+        _exit(128 + number);
+    http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained, serve);
+}
+
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    (void)handle;
+    (void)number;
+    log_reopen();
+    log_info("log reopened", NULL);
+}
+
+static void watch_signal(struct serve *serve, uv_signal_t *handle, uv_signal_cb on_signal, int number)
+{
+    uv_signal_init(&serve->loop.uv, handle);
+    handle->data = serve;
+    uv_signal_start(handle, on_signal, number);
+}
+
+/* ---- the beginning ---- */
+
+static bool is_loopback(const char *address)
+{
+    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 || strcmp(address, "localhost") == 0;
+}
+
+static bool check_bind(const struct conf *conf, struct err *err)
+{
+    if (is_loopback(conf->bind_address) || conf->insecure)
+        return true;
+    return err_set(err, ERR_CONFIG,
+                   "server.bind_address = \"%s\" lets other machines in and there is no authentication; bind 127.0.0.1, put a "
+                   "proxy with authentication in front, or start with --insecure", conf->bind_address);
+}
+
+static bool listen_all(struct serve *serve, struct err *err)
+{
+    const struct conf *conf = serve->conf;
+    int port = 0;
+    if (!http_server_listen_tcp(serve->app.server, conf->bind_address, (int)conf->port, &port, err))
+        return false;
+    if (*conf->socket && !http_server_listen_unix(serve->app.server, conf->socket, 0600, err))
+        return false;
+    log_info("listening", "version=%s url=http://%s:%d", INFERD_VERSION, conf->bind_address, port);
+    return true;
+}
+
+static struct http_server *server_new(struct serve *serve)
+{
+    const struct conf *conf = serve->conf;
+    struct http_server_options options = {.on_request = on_request,
+                                          .on_error = on_error,
+                                          .on_log = log_enabled(LOG_DEBUG) ? on_log : NULL,
+                                          .arg = serve,
+                                          .max_connections = (unsigned)conf->max_connections,
+                                          .header_timeout_ms = (unsigned)conf->header_timeout_seconds * 1000,
+                                          .keep_alive_ms = (unsigned)conf->keep_alive_seconds * 1000,
+                                          .max_body = (uint64_t)conf->max_body_mb << 20,
+                                          .cors_origins = conf->cors_origins,
+                                          .allowed_hosts = conf->allowed_hosts,
+                                          .server_name = "inferd"};
+    return http_server_new(&serve->loop, &options);
+}
+
+static bool start(struct serve *serve, const char *program, struct err *err)
+{
+    struct app *app = &serve->app;
+    if (!check_bind(serve->conf, err))
+        return false;
+    app->instances = instances_new(&serve->loop, serve->conf, program, err);
+    if (!app->instances)
+        return false;
+    app->server = server_new(serve);
+    app->machine = machine_new();
+    app->router = http_router_new(app);
+    system_routes(app->router);
+    openai_routes(app->router);
+    models_routes(app->router);
+    if (!listen_all(serve, err))
+        return false;
+    app_refresh_catalogue(app, 0, &serve->arena, warm_all, serve);
+    return true;
+}
+
+static void release(struct serve *serve)
+{
+    arena_dispose(&serve->arena);
+    if (serve->app.server)
+        http_server_free(serve->app.server);
+    instances_free(serve->app.instances);
+    machine_free(serve->app.machine);
+    close_signals(serve);
+    loop_release(&serve->loop); /* also lets a running scan end */
+    app_release(&serve->app);
+}
+
+int serve_run(const struct conf *conf, const char *program)
+{
+    struct serve *serve = mem_calloc(1, sizeof *serve);
+    struct err err = ERR_INIT;
+    serve->conf = conf;
+    arena_init(&serve->arena);
+    loop_init(&serve->loop);
+    app_init(&serve->app, &serve->loop, conf);
+    watch_signal(serve, &serve->term, on_end_signal, SIGTERM);
+    watch_signal(serve, &serve->interrupt, on_end_signal, SIGINT);
+    watch_signal(serve, &serve->hangup, on_hangup, SIGHUP);
+    if (start(serve, program, &err)) {
+        loop_run(&serve->loop);
+    } else {
+        log_error("cannot start", "reason=%s", err.message);
+        serve->status = err.code == ERR_CONFIG ? EXIT_CONFIG : EXIT_NETWORK;
+    }
+    int status = serve->status;
+    release(serve);
+    mem_free(serve);
+    log_info("ended", NULL);
+    return status;
+}
