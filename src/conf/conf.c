@@ -417,6 +417,14 @@ bool conf_set(struct conf *conf, const char *name, const char *text, const char 
     return o ? set_text(&t, o, text) : unknown(&t, conf_options, table, key);
 }
 
+bool conf_add_model(struct conf *conf, struct str name, const char *path, struct err *err)
+{
+    if (name.n == 0 || name.n > LIMIT_MODEL_NAME)
+        return err_set(err, ERR_CONFIG, "a model's name must have between 1 and %d bytes", LIMIT_MODEL_NAME);
+    model_table(conf, name)->file = arena_strdup(&conf->arena, path);
+    return true;
+}
+
 void conf_init(struct conf *conf)
 {
     memset(conf, 0, sizeof *conf);

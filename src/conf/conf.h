@@ -69,6 +69,9 @@ bool conf_read_file(struct conf *conf, const char *path, struct err *err);
 /* Sets one option by "table.key" (or "key") from text, as flags do: lists are comma-separated. origin prefixes errors. */
 bool conf_set(struct conf *conf, const char *name, const char *text, const char *origin, struct err *err);
 
+/* A model named on the command line: as [models."NAME"] file = "PATH". */
+bool conf_add_model(struct conf *conf, struct str name, const char *path, struct err *err);
+
 /* After all sources: fills the folders that depend on the environment and checks what spans options. */
 bool conf_finish(struct conf *conf, struct err *err);
 

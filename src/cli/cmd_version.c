@@ -1,0 +1,14 @@
+#include "cli/commands.h"
+
+#include "base/version.h"
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    (void)command;
+    (void)argc;
+    (void)argv;
+    printf("inferd %s\n", INFERD_VERSION);
+    return EXIT_OK;
+}
+
+const struct cli_command cmd_version = {"version", "", "print the version", NULL, NULL, run};

@@ -1,0 +1,11 @@
+#include "cli/common.h"
+
+bool cli_common_option(void *arg, const char *name, const char *value)
+{
+    struct cli_common *common = arg;
+    if (value)
+        common->url = value;
+    else
+        common->json = *name == 'j';
+    return true;
+}

@@ -1,0 +1,36 @@
+#include "cli/talk_options.h"
+
+#include "base/str.h"
+#include "cli/cli.h"
+
+static bool number(const char *name, const char *text, double least, double most, double *ret)
+{
+    char *end;
+    *ret = strtod(text, &end);
+    if (*text && !*end && *ret >= least && *ret <= most)
+        return true;
+    fprintf(stderr, "inferd: --%s must be between %g and %g\n", name, least, most);
+    return false;
+}
+
+bool talk_option(void *arg, const char *name, const char *value)
+{
+    struct talk_flags *flags = arg;
+    double n;
+    if (strcmp(name, "system") == 0) {
+        flags->talk.system = value;
+    } else if (strcmp(name, "max-tokens") == 0) {
+        if (!number(name, value, 1, 16777216, &n))
+            return false;
+        flags->talk.max_tokens = (long)n;
+    } else if (strcmp(name, "temperature") == 0) {
+        return number(name, value, 0, 2, &flags->talk.temperature);
+    } else if (strcmp(name, "verbose") == 0) {
+        flags->talk.verbose = true;
+    } else if (strcmp(name, "json") == 0) {
+        flags->talk.json = true;
+    } else {
+        return cli_common_option(&flags->common, name, value);
+    }
+    return true;
+}
