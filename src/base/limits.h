@@ -44,6 +44,9 @@
 #define LIMIT_TOOL_NAME 64
 #define LIMIT_LOGIT_BIAS 1024
 #define LIMIT_TOP_LOGPROBS 20
+#define LIMIT_COMPLETION_LOGPROBS 5 /* alternatives per token of /v1/completions */
+#define LIMIT_TOKEN_TEXT 1024      /* bytes of one token's text */
+#define LIMIT_PARTS 1024          /* content parts of one message */
 #define LIMIT_GRAMMAR_BYTES (1u << 20)
 
 /* Worker */
