@@ -109,6 +109,15 @@ void buf_consume(struct buf *b, size_t n)
     b->data[b->len] = '\0';
 }
 
+void buf_truncate(struct buf *b, size_t n)
+{
+    assert(n <= b->len);
+    b->len = n;
+    b->failed = false;
+    if (b->data)
+        b->data[n] = '\0';
+}
+
 char *buf_take(struct buf *b, size_t *ret_length)
 {
     char *data = b->data ? b->data : mem_strdup("");

@@ -54,6 +54,9 @@
 #define LIMIT_TOOL_NAME 64
 #define LIMIT_LOGIT_BIAS 1024
 #define LIMIT_TOP_LOGPROBS 20
+#define LIMIT_COMPLETION_LOGPROBS 5 /* alternatives per token of /v1/completions */
+#define LIMIT_TOKEN_TEXT 1024      /* bytes of one token's text */
+#define LIMIT_PARTS 1024          /* content parts of one message */
 #define LIMIT_GRAMMAR_BYTES (1u << 20)
 
 /* Worker */
@@ -68,6 +71,13 @@
 #define LIMIT_RETRY_AFTER_MS 1000        /* told to clients that meet a full queue */
 #define LIMIT_GRAMMAR_DEPTH 128          /* parentheses in a GBNF text */
 #define LIMIT_SCHEMA_DEPTH 32            /* nesting of a JSON schema */
+#define LIMIT_THREADS 1024
+#define LIMIT_REQUEST_SECONDS 86400 /* largest --request-timeout */
+#define LIMIT_TEMPLATE_BYTES (4u << 20)
+#define LIMIT_WORKER_CONNECTIONS 4096
+#define LIMIT_KEEP_ALIVE_MS 75000 /* idle connection between requests */
+#define LIMIT_DRAIN_MS 30000     /* for running replies after the first signal */
+#define LIMIT_LOGPROB_BYTES (64u << 20) /* log probabilities kept for one choice */
 #define LIMIT_SEQUENCES 256    /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */

@@ -1,0 +1,321 @@
+/* inferd worker: options, then serve_run. One table is the parser, the checks and the help. */
+#include "worker/worker.h"
+
+#include <getopt.h>
+#include <signal.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#include "obs/log.h"
+#include "worker/serve.h"
+
+enum { EXIT_USAGE = 2 };
+
+struct worker_options {
+    struct serve_options serve;
+    enum log_level log_level;
+    bool supervised, help;
+    char address[64]; /* --listen without its port */
+};
+
+struct option_row {
+    const char *name, *argument, *help; /* argument NULL: a flag */
+    bool (*set)(struct worker_options *options, const char *value);
+};
+
+/* ---- setters: false when the value is none ---- */
+
+static bool set_number(const char *value, uint64_t max, unsigned *ret)
+{
+    uint64_t number;
+    if (!str_u64(str_from(value), max, &number))
+        return false;
+    *ret = (unsigned)number;
+    return true;
+}
+
+/* Index of value among the names; -1 when it is none of them. */
+static int set_word(const char *value, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(value, names[i]) == 0)
+            return (int)i;
+    return -1;
+}
+
+static bool set_model(struct worker_options *o, const char *value)
+{
+    o->serve.engine.path = value;
+    return *value != '\0';
+}
+
+static bool set_socket(struct worker_options *o, const char *value)
+{
+    o->serve.socket = value;
+    return *value != '\0';
+}
+
+/* ADDR:PORT, [ADDR6]:PORT */
+static bool set_listen(struct worker_options *o, const char *value)
+{
+    const char *colon = strrchr(value, ':');
+    uint64_t port;
+    if (!colon || !str_u64(str_from(colon + 1), 65535, &port))
+        return false;
+    struct str address = {value, (size_t)(colon - value)};
+    if (address.n >= 2 && address.p[0] == '[' && address.p[address.n - 1] == ']')
+        address = (struct str){address.p + 1, address.n - 2};
+    if (address.n == 0 || address.n >= sizeof o->address)
+        return false;
+    snprintf(o->address, sizeof o->address, STR_FMT, STR_ARG(address));
+    o->serve.address = o->address;
+    o->serve.port = (int)port;
+    return true;
+}
+
+static bool set_alias(struct worker_options *o, const char *value)
+{
+    o->serve.alias = value;
+    return *value && strlen(value) <= LIMIT_MODEL_NAME;
+}
+
+static bool set_context(struct worker_options *o, const char *value)
+{
+    return set_number(value, INT32_MAX, &o->serve.engine.context_size);
+}
+
+static bool set_parallel(struct worker_options *o, const char *value)
+{
+    return set_number(value, LIMIT_SEQUENCES, &o->serve.engine.sequences);
+}
+
+static bool set_batch(struct worker_options *o, const char *value)
+{
+    return set_number(value, INT32_MAX, &o->serve.engine.batch);
+}
+
+static bool set_ubatch(struct worker_options *o, const char *value)
+{
+    return set_number(value, INT32_MAX, &o->serve.engine.ubatch);
+}
+
+static bool set_threads(struct worker_options *o, const char *value)
+{
+    return set_number(value, LIMIT_THREADS, &o->serve.engine.threads);
+}
+
+static bool set_gpu_layers(struct worker_options *o, const char *value)
+{
+    unsigned layers;
+    if (strcmp(value, "auto") == 0 || strcmp(value, "-1") == 0) {
+        o->serve.engine.gpu_layers = -1;
+        return true;
+    }
+    if (!set_number(value, INT32_MAX, &layers))
+        return false;
+    o->serve.engine.gpu_layers = (int)layers;
+    return true;
+}
+
+static bool set_flash(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"auto", "on", "off"}; /* in the order of the enum */
+    int at = set_word(value, names, 3);
+    o->serve.engine.flash = (enum engine_flash)(at < 0 ? 0 : at);
+    return at >= 0;
+}
+
+static bool set_kv_type(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"f16", "q8_0", "q4_0", "f32", "bf16"};
+    o->serve.engine.kv_type = value;
+    return set_word(value, names, 5) >= 0;
+}
+
+static bool set_no_mmap(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->serve.engine.memory_map = false;
+    return true;
+}
+
+static bool set_mlock(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->serve.engine.memory_lock = true;
+    return true;
+}
+
+static bool set_pooling(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"default", "none", "mean", "cls", "last", "rank"}; /* in the order of the enum */
+    int at = set_word(value, names, 6);
+    o->serve.engine.pooling = (enum engine_pooling)(at < 0 ? 0 : at);
+    return at >= 0;
+}
+
+static bool set_queue(struct worker_options *o, const char *value)
+{
+    return set_number(value, LIMIT_QUEUE_MAX, &o->serve.queue_size) && o->serve.queue_size > 0;
+}
+
+static bool set_timeout(struct worker_options *o, const char *value)
+{
+    unsigned seconds;
+    if (!set_number(value, LIMIT_REQUEST_SECONDS, &seconds))
+        return false;
+    o->serve.request_timeout_ms = seconds * 1000;
+    return true;
+}
+
+static bool set_template(struct worker_options *o, const char *value)
+{
+    o->serve.template_file = value;
+    return *value != '\0';
+}
+
+static bool set_engine(struct worker_options *o, const char *value)
+{
+    static const struct engine_ops *const engines[] = {&engine_llama, &engine_fake};
+    for (size_t i = 0; i < 2; i++)
+        if (strcmp(value, engines[i]->name) == 0)
+            o->serve.ops = engines[i];
+    return strcmp(value, o->serve.ops->name) == 0;
+}
+
+static bool set_max_tokens(struct worker_options *o, const char *value)
+{
+    unsigned tokens;
+    if (!set_number(value, INT32_MAX, &tokens) || tokens == 0)
+        return false;
+    o->serve.chat.max_tokens = o->serve.completion.max_tokens = tokens;
+    return true;
+}
+
+static bool set_log_level(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"trace", "debug", "info", "warn", "error"}; /* in the order of the enum */
+    int at = set_word(value, names, 5);
+    o->log_level = (enum log_level)(at < 0 ? 0 : at);
+    return at >= 0;
+}
+
+static bool set_supervised(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->supervised = true;
+    return true;
+}
+
+static bool set_help(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->help = true;
+    return true;
+}
+
+static const struct option_row rows[] = {
+    {"model", "PATH", "GGUF file, or the first of several (required)", set_model},
+    {"socket", "PATH", "listen on this Unix socket", set_socket},
+    {"listen", "ADDR:PORT", "listen on this TCP address; port 0 takes a free one", set_listen},
+    {"alias", "NAME", "the model's name; default: its file's", set_alias},
+    {"context-size", "N", "tokens one sequence may hold; 0: the model's own (default)", set_context},
+    {"parallel", "N", "sequences at once; 0: automatic (default)", set_parallel},
+    {"batch-size", "N", "tokens one decode call may carry; 0: default", set_batch},
+    {"ubatch-size", "N", "tokens computed at once; 0: default", set_ubatch},
+    {"threads", "N", "threads; 0: the cores this process may use (default)", set_threads},
+    {"gpu-layers", "N|auto", "layers on the GPU; auto: as many as fit (default)", set_gpu_layers},
+    {"flash-attention", "auto|on|off", "default: auto", set_flash},
+    {"kv-type", "TYPE", "cells of the context: f16 (default), q8_0, q4_0, f32, bf16", set_kv_type},
+    {"no-mmap", NULL, "read the file instead of mapping it", set_no_mmap},
+    {"mlock", NULL, "keep the weights in memory", set_mlock},
+    {"pooling", "KIND", "embeddings: default, none, mean, cls, last, rank", set_pooling},
+    {"queue-size", "N", "prompts that may wait for a sequence; default 512", set_queue},
+    {"request-timeout", "SECONDS", "longest life of a request; 0: none; default 300", set_timeout},
+    {"max-tokens", "N", "tokens generated when a request does not say; default 2048", set_max_tokens},
+    {"chat-template", "FILE", "Jinja template in place of the model's own", set_template},
+    {"engine", "llama|fake", "fake: deterministic text without a model, for tests", set_engine},
+    {"log-level", "LEVEL", "trace, debug, info (default), warn, error", set_log_level},
+    {"supervised", NULL, "end when the parent process ends", set_supervised},
+    {"help", NULL, "this list", set_help},
+};
+
+#define ROW_COUNT (sizeof rows / sizeof *rows)
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: inferd worker --model PATH (--socket PATH | --listen ADDR:PORT) [options]\n\n");
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        fprintf(out, "  --%s %-*s %s\n", rows[i].name, (int)(28 - strlen(rows[i].name)), rows[i].argument ? rows[i].argument : "",
+                rows[i].help);
+}
+
+static bool read_options(int argc, char **argv, struct worker_options *o)
+{
+    struct option table[ROW_COUNT + 1] = {0};
+    int at;
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        table[i] = (struct option){.name = rows[i].name, .has_arg = rows[i].argument ? required_argument : no_argument,
+                                   .val = (int)i + 256};
+    optind = 0; /* the program may have parsed its own options before */
+    while ((at = getopt_long(argc, argv, "", table, NULL)) != -1) {
+        if (at < 256)
+            return false; /* getopt has said why */
+        const struct option_row *row = &rows[at - 256];
+        if (row->set(o, optarg))
+            continue;
+        fprintf(stderr, "worker: --%s %s: not a good value (%s: %s)\n", row->name, optarg, row->argument, row->help);
+        return false;
+    }
+    if (optind < argc)
+        fprintf(stderr, "worker: unknown argument '%s'\n", argv[optind]);
+    return optind >= argc;
+}
+
+static bool check_options(const struct worker_options *o)
+{
+    if (!o->serve.engine.path)
+        fprintf(stderr, "worker: --model is required\n");
+    else if (!o->serve.socket && !o->serve.address)
+        fprintf(stderr, "worker: one of --socket and --listen is required\n");
+    else
+        return true;
+    return false;
+}
+
+/* The daemon's death must not leave workers behind. The parent may have died before the call: then it is init's. */
+static void follow_parent(void)
+{
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
+    if (getppid() == 1)
+        raise(SIGTERM);
+}
+
+int worker_main(int argc, char **argv)
+{
+    struct worker_options options = {
+        .serve = {.engine = {.gpu_layers = -1, .memory_map = true},
+                  .ops = &engine_llama,
+                  .queue_size = LIMIT_QUEUE,
+                  .request_timeout_ms = 300000,
+                  .chat = OPENAI_CHAT_DEFAULTS,
+                  .completion = OPENAI_COMPLETION_DEFAULTS},
+        .log_level = LOG_INFO,
+    };
+    if (!read_options(argc, argv, &options) || (!options.help && !check_options(&options))) {
+        fprintf(stderr, "worker: see inferd worker --help\n");
+        return EXIT_USAGE;
+    }
+    if (options.help) {
+        print_help(stdout);
+        return 0;
+    }
+    log_setup(options.log_level, LOG_PRETTY, "worker");
+    signal(SIGPIPE, SIG_IGN);
+    if (options.supervised)
+        follow_parent();
+    return serve_run(&options.serve);
+}

@@ -1,0 +1,311 @@
+/* The server and the life of the worker: listen, load, serve, drain.
+ *
+ * The socket answers before the model is there: /health says how far loading has come, everything else is a 503 with
+ * Retry-After. Loading is a pool job; its result arrives on the loop, and from then on the engine belongs to the
+ * scheduler. The first signal drains (no new connections, running replies may end), the second cuts. The loop ends
+ * when both the connections and the loading job are gone, so that nothing is freed under anybody's feet. */
+#include "worker/serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "obs/log.h"
+#include "openai/error.h"
+
+/* Exit statuses (specs/inferno.md 6.3). */
+enum { EXIT_GENERAL = 1, EXIT_MODEL = 4, EXIT_RESOURCES = 7, EXIT_GPU = 8 };
+
+static const char *on_error(void *arg, const struct http_req *req, const struct err *err, struct buf *body)
+{
+    (void)arg;
+    (void)req;
+    openai_error_write(body, err);
+    return "application/json";
+}
+
+static void on_request(void *arg, struct http_req *req)
+{
+    struct serve *serve = arg;
+    req->user = serve;
+    http_router_dispatch(serve->router, req);
+}
+
+static void on_log(void *arg, const struct http_req *req)
+{
+    (void)arg;
+    log_debug("request", "method=" STR_FMT " status=%d ms=%.1f bytes=%llu id=%s path=" STR_FMT, STR_ARG(req->head.method_name),
+              req->status, (double)(clock_ns() - req->started_ns) / 1e6, (unsigned long long)req->bytes_out, req->id,
+              STR_ARG(req->head.path));
+}
+
+/* ---- replies ---- */
+
+void serve_reply_json(struct http_req *req, struct buf *body)
+{
+    char elapsed[24];
+    struct err err;
+    if (buf_ok(body)) {
+        snprintf(elapsed, sizeof elapsed, "%llu", (unsigned long long)((clock_ns() - req->started_ns) / 1000000));
+        http_reply_header(req, "openai-processing-ms", elapsed);
+        http_reply(req, 200, "application/json", buf_view(body));
+    } else {
+        err_set(&err, ERR_INTERNAL, "the reply is larger than %u bytes", LIMIT_JSON_TEXT);
+        http_reply_error(req, &err);
+    }
+    buf_release(body);
+}
+
+static bool is_json(const struct http_req *req)
+{
+    struct str type = http_head_find(&req->head, "content-type");
+    return !type.p || str_ieq(str_trim(str_cut(&type, ';')), STR("application/json"));
+}
+
+void serve_read_body(struct serve *serve, struct http_req *req, void (*on_body)(struct http_req *req, struct str body))
+{
+    struct err err = ERR_INIT;
+    if (serve->state == SERVE_LOADING) {
+        err_set(&err, ERR_MODEL_LOADING, "the model '%s' is being loaded (%u%%)", serve->model,
+                atomic_load(&serve->progress) / 10);
+        err.retry_after_ms = 1000;
+    } else if (!serve->sched) {
+        err_set(&err, ERR_DRAINING, "this worker is about to end");
+    } else if (!is_json(req)) {
+        err_set(&err, ERR_UNSUPPORTED_MEDIA_TYPE, "the body must be application/json");
+    }
+    if (err.code == ERR_NONE)
+        http_req_read_body(req, 0, on_body);
+    else
+        http_reply_error(req, &err);
+}
+
+/* ---- ending ---- */
+
+static void maybe_stop(struct serve *serve)
+{
+    if (serve->drained && !serve->loading)
+        loop_stop(&serve->loop);
+}
+
+static void on_drained(void *arg)
+{
+    struct serve *serve = arg;
+    serve->drained = true;
+    maybe_stop(serve);
+}
+
+static void stop(struct serve *serve, unsigned grace_ms)
+{
+    serve->state = SERVE_STOPPING;
+    atomic_store(&serve->abandon, true);
+    http_server_drain(serve->http, grace_ms, on_drained, serve);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct serve *serve = handle->data;
+    bool first = serve->stops++ == 0;
+    log_info(first ? "draining" : "ending now", "signal=%d", number);
+    stop(serve, first ? LIMIT_DRAIN_MS : 0);
+}
+
+static void on_fatal(void *arg, const struct err *err)
+{
+    struct serve *serve = arg;
+    log_error("the engine failed", "reason=%s", err->message);
+    serve->exit_code = EXIT_GENERAL;
+    stop(serve, 0);
+}
+
+/* ---- loading ---- */
+
+static bool on_progress(void *arg, float fraction)
+{
+    struct serve *serve = arg;
+    atomic_store(&serve->progress, (unsigned)(fraction * 1000));
+    return !atomic_load(&serve->abandon);
+}
+
+static void load_work(struct loop_job *job)
+{
+    struct serve *serve = container_of(job, struct serve, load);
+    struct engine_config config = serve->options->engine;
+    config.on_progress = on_progress;
+    config.arg = serve;
+    serve->engine = serve->options->ops->open(&config, &serve->load_error);
+}
+
+static bool read_file(const char *path, struct buf *out, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0) {
+        char *room = buf_reserve(out, 65536);
+        n = room ? read(fd, room, 65536) : -1;
+        if (n > 0)
+            buf_commit(out, (size_t)n);
+    }
+    if (n < 0)
+        err_set(err, ERR_CONFIG, "the chat template %s cannot be read: %s", path,
+                buf_ok(out) ? strerror(errno) : "it is too large");
+    if (fd >= 0)
+        close(fd);
+    return n == 0;
+}
+
+/* A model without a template is a good model for completions; an explicit template that is bad is an error. */
+static bool load_templates(struct serve *serve, struct err *err)
+{
+    const char *path = serve->options->template_file;
+    struct buf text;
+    buf_init(&text, LIMIT_TEMPLATE_BYTES);
+    bool good = !path || read_file(path, &text, err);
+    if (good) {
+        serve->templates = chat_templates_new(serve->info, path ? text.data : NULL, &serve->template_error);
+        good = serve->templates || !path;
+        if (!good)
+            *err = serve->template_error;
+    }
+    buf_release(&text);
+    return good;
+}
+
+static void load_failed(struct serve *serve, const struct err *err)
+{
+    if (!atomic_load(&serve->abandon)) {
+        log_error("the model cannot be loaded", "model=%s reason=%s", serve->options->engine.path, err->message);
+        serve->exit_code = err->code == ERR_INSUFFICIENT_MEMORY ? EXIT_RESOURCES
+                           : err->code == ERR_GPU_UNAVAILABLE   ? EXIT_GPU
+                                                                : EXIT_MODEL;
+    }
+    stop(serve, 0);
+}
+
+static void load_done(struct loop_job *job)
+{
+    struct serve *serve = container_of(job, struct serve, load);
+    serve->loading = false;
+    if (!serve->engine) {
+        load_failed(serve, &serve->load_error);
+        maybe_stop(serve);
+        return;
+    }
+    serve->info = serve->options->ops->info(serve->engine);
+    struct sched_config config = {.ops = serve->options->ops, .engine = serve->engine, .loop = &serve->loop,
+                                  .queue_size = serve->options->queue_size, .on_fatal = on_fatal, .arg = serve};
+    struct err err = ERR_INIT;
+    serve->sched = sched_new(&config);
+    if (!load_templates(serve, &err)) {
+        load_failed(serve, &err);
+        return;
+    }
+    openai_fingerprint(serve->fingerprint, serve->info->build, serve->info->description);
+    if (serve->state == SERVE_LOADING)
+        serve->state = SERVE_READY;
+    log_info("model loaded", "model=%s sequences=%u context=%u threads=%u weights_mb=%llu description=%s", serve->model,
+             serve->info->sequences, serve->info->context_sequence, serve->info->threads,
+             (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
+    maybe_stop(serve);
+}
+
+/* ---- setting up and down ---- */
+
+/* "SmolLM2.Q4.gguf" or the first of "big-00001-of-00003.gguf". */
+static void name_model(struct serve *serve)
+{
+    const char *path = serve->options->engine.path;
+    const char *slash = strrchr(path, '/');
+    struct str name = str_from(serve->options->alias ? serve->options->alias : slash ? slash + 1 : path);
+    if (!serve->options->alias && str_ends(name, STR(".gguf")))
+        name.n -= strlen(".gguf");
+    snprintf(serve->model, sizeof serve->model, STR_FMT, STR_ARG(name));
+    struct stat status;
+    serve->created = stat(path, &status) == 0 ? (int64_t)status.st_mtime : clock_unix();
+}
+
+static bool listen_all(struct serve *serve, struct err *err)
+{
+    const struct serve_options *o = serve->options;
+    int port = 0;
+    if (o->socket && !http_server_listen_unix(serve->http, o->socket, 0600, err))
+        return false;
+    if (o->address && !http_server_listen_tcp(serve->http, o->address, o->port, &port, err))
+        return false;
+    if (o->socket)
+        log_info("listening", "socket=%s", o->socket);
+    if (o->address)
+        log_info("listening", "address=%s port=%d", o->address, port);
+    return true;
+}
+
+static void open_server(struct serve *serve)
+{
+    static const struct serve_routes *const surfaces[] = {&serve_chat_routes, &serve_completion_routes,
+                                                          &serve_embedding_routes, &serve_native_routes,
+                                                          &serve_stats_routes};
+    struct http_server_options options = {
+        .on_request = on_request,
+        .on_error = on_error,
+        .on_log = on_log,
+        .arg = serve,
+        .max_connections = LIMIT_WORKER_CONNECTIONS,
+        .header_timeout_ms = LIMIT_HEAD_MS,
+        .keep_alive_ms = LIMIT_KEEP_ALIVE_MS,
+        .max_body = LIMIT_BODY_BYTES_MAX, /* the gateway's own limit is the one that a user sets */
+        .server_name = "inferd-worker",
+    };
+    serve->http = http_server_new(&serve->loop, &options);
+    serve->router = http_router_new(serve);
+    for (size_t i = 0; i < sizeof surfaces / sizeof *surfaces; i++)
+        http_router_add(serve->router, surfaces[i]->routes, surfaces[i]->count);
+}
+
+static void watch_signal(struct serve *serve, uv_signal_t *handle, int number)
+{
+    uv_signal_init(&serve->loop.uv, handle);
+    handle->data = serve;
+    uv_signal_start(handle, on_signal, number);
+}
+
+static void close_all(struct serve *serve)
+{
+    if (serve->sched)
+        sched_free(serve->sched); /* the engine goes with it */
+    else if (serve->engine)
+        serve->options->ops->close(serve->engine);
+    chat_templates_free(serve->templates);
+    http_server_free(serve->http);
+    http_router_free(serve->router);
+    uv_close((uv_handle_t *)&serve->terminate, NULL);
+    uv_close((uv_handle_t *)&serve->interrupt, NULL);
+    loop_release(&serve->loop);
+}
+
+int serve_run(const struct serve_options *options)
+{
+    struct serve *serve = mem_calloc(1, sizeof *serve);
+    struct err err = ERR_INIT;
+    serve->options = options;
+    loop_init(&serve->loop);
+    open_server(serve);
+    name_model(serve);
+    watch_signal(serve, &serve->terminate, SIGTERM);
+    watch_signal(serve, &serve->interrupt, SIGINT);
+    if (listen_all(serve, &err)) {
+        serve->loading = true;
+        loop_work(&serve->loop, &serve->load, load_work, load_done);
+    } else {
+        log_error("cannot listen", "reason=%s", err.message);
+        serve->exit_code = EXIT_GENERAL;
+        stop(serve, 0);
+    }
+    loop_run(&serve->loop);
+    int code = serve->exit_code;
+    close_all(serve);
+    mem_free(serve);
+    return code;
+}

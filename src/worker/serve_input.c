@@ -1,0 +1,165 @@
+/* Requests' values into the scheduler's, and the scheduler's tokens into text: what the surfaces share. */
+#include "worker/serve.h"
+
+
+static bool too_long(const struct serve *serve, size_t tokens, struct err *err)
+{
+    unsigned room = serve->info->context_sequence;
+    return err_set(err, ERR_CONTEXT_LENGTH_EXCEEDED,
+                   "This model's maximum context length is %u tokens, but the prompt has %zu tokens; shorten it", room,
+                   tokens);
+}
+
+bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, struct arena *arena,
+                    struct serve_tokens *ret_tokens, struct err *err)
+{
+    /* A token takes a byte or more, give or take the special ones around. */
+    size_t capacity = text.n + 8 < serve->info->context_sequence ? text.n + 8 : serve->info->context_sequence;
+    engine_token *ids = arena_alloc(arena, (capacity + 1) * sizeof *ids);
+    int count = serve->options->ops->tokenize(serve->engine, text, add_special, true, ids, (int)capacity);
+    if (count < 0)
+        return err_set(err, ERR_INVALID_PARAMETERS, "the text cannot be turned into tokens");
+    if ((size_t)count > capacity)
+        return too_long(serve, (size_t)count, err);
+    *ret_tokens = (struct serve_tokens){.ids = ids, .count = (size_t)count};
+    return true;
+}
+
+static bool check_tokens(const struct serve *serve, const struct openai_input *input, const char *name, struct err *err)
+{
+    for (size_t i = 0; i < input->token_count; i++)
+        if ((unsigned)input->tokens[i] >= serve->info->vocabulary)
+            return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' has the token %d: the vocabulary ends at %u", name,
+                                 (int)input->tokens[i], serve->info->vocabulary - 1);
+    if (input->token_count > serve->info->context_sequence)
+        return too_long(serve, input->token_count, err);
+    return true;
+}
+
+bool serve_input_tokens(const struct serve *serve, const struct openai_input *input, const char *name,
+                        struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
+{
+    struct serve_tokens tokens;
+    if (input->text.p) {
+        if (!serve_tokenize(serve, input->text, true, arena, &tokens, err))
+            return false;
+    } else {
+        if (!check_tokens(serve, input, name, err))
+            return false;
+        tokens.count = input->token_count;
+        tokens.ids = arena_alloc(arena, (tokens.count + 1) * sizeof *tokens.ids);
+        memcpy(tokens.ids, input->tokens, tokens.count * sizeof *tokens.ids);
+    }
+    if (tokens.count == 0 && serve->info->bos != ENGINE_TOKEN_NONE) /* the text of a start, not of nothing */
+        tokens.ids[tokens.count++] = serve->info->bos;
+    if (tokens.count == 0)
+        return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' must not be empty for this model", name);
+    *ret_tokens = tokens;
+    return true;
+}
+
+static void append(struct serve_tokens *to, const struct serve_tokens *more)
+{
+    memcpy(to->ids + to->count, more->ids, more->count * sizeof *to->ids);
+    to->count += more->count;
+}
+
+bool serve_fim_tokens(const struct serve *serve, struct str prefix, struct str suffix, struct str middle,
+                      const char *name, struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
+{
+    const struct engine_info *info = serve->info;
+    struct serve_tokens before, behind, filled;
+    if (info->fim_prefix == ENGINE_TOKEN_NONE || info->fim_suffix == ENGINE_TOKEN_NONE || info->fim_middle == ENGINE_TOKEN_NONE)
+        return err_set_param(err, ERR_NOT_SUPPORTED, name, "'%s' needs a model that fills in the middle; '%s' does not", name,
+                             serve->model);
+    if (!serve_tokenize(serve, prefix, false, arena, &before, err) ||
+        !serve_tokenize(serve, suffix, false, arena, &behind, err) ||
+        !serve_tokenize(serve, middle, false, arena, &filled, err))
+        return false;
+    struct serve_tokens all = {.ids = arena_alloc(arena, (before.count + behind.count + filled.count + 4) * sizeof *all.ids)};
+    if (info->add_bos && info->bos != ENGINE_TOKEN_NONE)
+        all.ids[all.count++] = info->bos;
+    all.ids[all.count++] = info->fim_prefix;
+    append(&all, &before);
+    all.ids[all.count++] = info->fim_suffix;
+    append(&all, &behind);
+    all.ids[all.count++] = info->fim_middle;
+    append(&all, &filled);
+    *ret_tokens = all;
+    return true;
+}
+
+struct str serve_piece(const struct serve *serve, engine_token token, bool special, struct arena *arena)
+{
+    char small[128];
+    const struct engine_ops *ops = serve->options->ops;
+    int n = ops->piece(serve->engine, token, special, small, (int)sizeof small);
+    if (n <= 0)
+        return STR("");
+    if (n <= (int)sizeof small)
+        return arena_str(arena, (struct str){small, (size_t)n});
+    char *large = arena_alloc(arena, (size_t)n + 1);
+    ops->piece(serve->engine, token, special, large, n);
+    large[n] = '\0';
+    return (struct str){large, (size_t)n};
+}
+
+static struct openai_token make_token(const struct serve *serve, const struct gen_logprob *from, struct arena *arena)
+{
+    struct openai_token *top = arena_alloc(arena, (from->top_count + 1) * sizeof *top);
+    for (size_t i = 0; i < from->top_count; i++)
+        top[i] = (struct openai_token){.text = serve_piece(serve, from->top[i].token, true, arena),
+                                       .logprob = from->top[i].logprob};
+    return (struct openai_token){.text = serve_piece(serve, from->token, true, arena),
+                                 .logprob = from->logprob,
+                                 .unknown = from->first,
+                                 .top = top,
+                                 .top_count = from->top_count};
+}
+
+void serve_logprobs(const struct serve *serve, const struct gen_event *event, struct arena *arena,
+                    struct openai_token **tokens, size_t *count, size_t *capacity)
+{
+    if (*count + event->logprob_count > *capacity) {
+        size_t wanted = 2 * (*count + event->logprob_count);
+        struct openai_token *larger = arena_alloc(arena, wanted * sizeof *larger);
+        memcpy(larger, *tokens ? *tokens : larger, *count * sizeof *larger);
+        *tokens = larger;
+        *capacity = wanted;
+    }
+    for (size_t i = 0; i < event->logprob_count; i++)
+        (*tokens)[(*count)++] = make_token(serve, &event->logprobs[i], arena);
+}
+
+bool serve_params(const struct serve *serve, const struct openai_sampling *s, struct arena *arena,
+                  struct gen_params *ret_params, struct err *err)
+{
+    struct gen_bias *bias = arena_alloc(arena, (s->bias_count + 1) * sizeof *bias);
+    for (size_t i = 0; i < s->bias_count; i++) {
+        if ((unsigned)s->bias[i].token >= serve->info->vocabulary)
+            return err_set_param(err, ERR_INVALID_PARAMETERS, "logit_bias",
+                                 "'logit_bias' has the token %d: the vocabulary ends at %u", (int)s->bias[i].token,
+                                 serve->info->vocabulary - 1);
+        bias[i] = (struct gen_bias){.token = s->bias[i].token, .bias = s->bias[i].bias};
+    }
+    gen_params_default(ret_params);
+    ret_params->max_tokens = (unsigned)s->max_tokens;
+    ret_params->temperature = (float)s->temperature;
+    ret_params->top_p = (float)s->top_p;
+    ret_params->min_p = (float)s->min_p;
+    ret_params->typical_p = (float)s->typical_p;
+    ret_params->top_k = (unsigned)s->top_k;
+    ret_params->presence_penalty = (float)s->presence_penalty;
+    ret_params->frequency_penalty = (float)s->frequency_penalty;
+    ret_params->repeat_penalty = (float)s->repeat_penalty;
+    ret_params->repeat_last_n = (unsigned)s->repeat_last_n;
+    ret_params->has_seed = s->has_seed;
+    ret_params->seed = (uint64_t)s->seed;
+    ret_params->bias = bias;
+    ret_params->bias_count = s->bias_count;
+    ret_params->ignore_end = s->ignore_eos;
+    ret_params->stops = s->stops;
+    ret_params->stop_count = s->stop_count;
+    ret_params->grammar = s->grammar.p;
+    return true;
+}

@@ -1,0 +1,268 @@
+/* What the worker says about itself: /health, /props, /slots, /metrics, /v1/models. Every number is the scheduler's or
+ * the engine's own. */
+#include "base/version.h"
+#include "worker/serve.h"
+
+/* ---- health ---- */
+
+/* llama-server's shape while loading, with how far it has come. */
+static void write_loading(const struct serve *serve, struct buf *out)
+{
+    struct json j;
+    json_begin(&j, out);
+    json_open_object(&j, NULL);
+    json_open_object(&j, "error");
+    json_put_int(&j, "code", 503);
+    json_put_string(&j, "message", "Loading model");
+    json_put_string(&j, "type", "unavailable_error");
+    json_close(&j);
+    json_put_string(&j, "status", "loading");
+    json_put_number(&j, "progress", atomic_load(&serve->progress) / 1000.0);
+    json_close(&j);
+    json_finish(&j);
+}
+
+static void get_health(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct buf out;
+    struct json j;
+    (void)match;
+    buf_init(&out, LIMIT_JSON_TEXT);
+    if (serve->state == SERVE_LOADING) {
+        write_loading(serve, &out);
+    } else {
+        json_begin(&j, &out);
+        json_open_object(&j, NULL);
+        json_put_string(&j, "status", serve->state == SERVE_READY ? "ok" : "draining");
+        json_close(&j);
+        json_finish(&j);
+    }
+    http_reply(req, serve->state == SERVE_READY ? 200 : 503, "application/json", buf_view(&out));
+    buf_release(&out);
+}
+
+/* Answers in place of the handler while there is no model. */
+static bool is_loaded(struct serve *serve, struct http_req *req)
+{
+    struct err err;
+    if (serve->sched)
+        return true;
+    err_set(&err, ERR_MODEL_LOADING, "the model '%s' is being loaded (%u%%)", serve->model,
+            atomic_load(&serve->progress) / 10);
+    err.retry_after_ms = 1000;
+    http_reply_error(req, &err);
+    return false;
+}
+
+/* ---- models ---- */
+
+static void write_about(const struct serve *serve, struct buf *out)
+{
+    const struct engine_info *info = serve->info;
+    struct json j;
+    json_begin(&j, out);
+    json_open_object(&j, NULL);
+    json_put_string(&j, "status", "loaded");
+    json_put_string(&j, "backend", info->name);
+    json_put_string(&j, "format", "gguf");
+    json_put_string(&j, "arch", info->architecture);
+    json_put_string(&j, "quantization", info->quantization);
+    json_put_int(&j, "parameters", (int64_t)info->parameters);
+    json_put_int(&j, "context_length", info->context_sequence);
+    json_put_int(&j, "context_length_trained", info->context_train);
+    json_put_int(&j, "embedding_length", info->embedding_size);
+    json_put_int(&j, "size_bytes", (int64_t)info->weight_bytes);
+    json_open_array(&j, "capabilities");
+    if (!info->embedding_only) {
+        json_put_string(&j, NULL, "completion");
+        if (serve->templates)
+            json_put_string(&j, NULL, "chat");
+    }
+    json_put_string(&j, NULL, "embedding");
+    json_close(&j);
+    json_close(&j);
+    json_finish(&j);
+}
+
+static void put_model(const struct serve *serve, struct json *j)
+{
+    struct buf about;
+    buf_init(&about, LIMIT_JSON_TEXT);
+    write_about(serve, &about);
+    struct openai_model model = {.id = serve->model, .owned_by = "local", .created = serve->created, .extra = buf_view(&about)};
+    openai_put_model(j, &model);
+    buf_release(&about);
+}
+
+static void get_models(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct buf out;
+    struct json j;
+    (void)match;
+    if (!is_loaded(serve, req))
+        return;
+    buf_init(&out, LIMIT_JSON_TEXT);
+    json_begin(&j, &out);
+    json_open_object(&j, NULL);
+    json_put_string(&j, "object", "list");
+    json_open_array(&j, "data");
+    put_model(serve, &j);
+    json_close(&j);
+    json_close(&j);
+    json_finish(&j);
+    serve_reply_json(req, &out);
+}
+
+static void get_model(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct err err;
+    struct buf out;
+    struct json j;
+    if (!is_loaded(serve, req))
+        return;
+    if (!str_eq(match->captures[0], str_from(serve->model))) {
+        err_set(&err, ERR_MODEL_NOT_FOUND, "the model '" STR_FMT "' is not here; this worker serves '%s'",
+                STR_ARG(match->captures[0]), serve->model);
+        http_reply_error(req, &err);
+        return;
+    }
+    buf_init(&out, LIMIT_JSON_TEXT);
+    json_begin(&j, &out);
+    put_model(serve, &j);
+    json_finish(&j);
+    serve_reply_json(req, &out);
+}
+
+/* ---- llama-server's views ---- */
+
+static void put_default_settings(const struct serve *serve, struct json *j)
+{
+    const struct openai_defaults *d = &serve->options->chat;
+    json_open_object(j, "default_generation_settings");
+    json_put_int(j, "n_ctx", serve->info->context_sequence);
+    json_open_object(j, "params");
+    json_put_int(j, "n_predict", d->max_tokens);
+    json_put_number(j, "temperature", d->temperature);
+    json_put_number(j, "top_p", d->top_p);
+    json_put_int(j, "top_k", 0);
+    json_put_number(j, "min_p", 0);
+    json_put_number(j, "typical_p", 1);
+    json_put_number(j, "repeat_penalty", 1);
+    json_put_number(j, "presence_penalty", 0);
+    json_put_number(j, "frequency_penalty", 0);
+    json_close(j);
+    json_close(j);
+}
+
+static void get_props(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct buf out;
+    struct json j;
+    (void)match;
+    if (!is_loaded(serve, req))
+        return;
+    buf_init(&out, LIMIT_JSON_TEXT);
+    json_begin(&j, &out);
+    json_open_object(&j, NULL);
+    put_default_settings(serve, &j);
+    json_put_int(&j, "total_slots", serve->info->sequences);
+    json_put_string(&j, "model_alias", serve->model);
+    json_put_string(&j, "model_path", serve->options->engine.path);
+    json_put_string(&j, "chat_template", serve->info->chat_template);
+    json_put_string(&j, "bos_token", serve->info->bos_text);
+    json_put_string(&j, "eos_token", serve->info->eos_text);
+    json_open_object(&j, "modalities");
+    json_put_bool(&j, "vision", false);
+    json_put_bool(&j, "audio", false);
+    json_close(&j);
+    json_put_string(&j, "build_info", INFERD_VERSION);
+    json_put_string(&j, "engine", serve->info->build);
+    json_close(&j);
+    json_finish(&j);
+    serve_reply_json(req, &out);
+}
+
+static void get_slots(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct sched_slot slot;
+    struct buf out;
+    struct json j;
+    (void)match;
+    if (!is_loaded(serve, req))
+        return;
+    buf_init(&out, LIMIT_JSON_TEXT);
+    json_begin(&j, &out);
+    json_open_array(&j, NULL);
+    for (unsigned i = 0; i < LIMIT_SEQUENCES && sched_slot(serve->sched, i, &slot); i++) {
+        json_open_object(&j, NULL);
+        json_put_int(&j, "id", slot.id);
+        json_put_int(&j, "n_ctx", serve->info->context_sequence);
+        json_put_bool(&j, "is_processing", slot.busy);
+        json_put_bool(&j, "is_prefilling", slot.prefilling);
+        json_put_int(&j, "n_past", slot.tokens);
+        json_put_int(&j, "n_prompt", slot.prompt_tokens);
+        json_put_int(&j, "n_decoded", slot.generated_tokens);
+        json_close(&j);
+    }
+    json_close(&j);
+    json_finish(&j);
+    serve_reply_json(req, &out);
+}
+
+/* ---- Prometheus ---- */
+
+static void put_metric(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+    buf_printf(out, "# HELP inferd_worker_%s %s\n# TYPE inferd_worker_%s %s\ninferd_worker_%s %.17g\n", name, help, name, type,
+               name, value);
+}
+
+static void get_metrics(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct serve *serve = arg;
+    struct sched_stats s;
+    struct buf out;
+    (void)match;
+    if (!is_loaded(serve, req))
+        return;
+    sched_stats(serve->sched, &s);
+    const struct {
+        const char *name, *type, *help;
+        double value;
+    } rows[] = {
+        {"requests_total", "counter", "Prompts submitted to the scheduler.", (double)s.requests},
+        {"cancelled_total", "counter", "Prompts whose client left before the end.", (double)s.cancelled},
+        {"prompt_tokens_total", "counter", "Prompt tokens, those from the cache included.", (double)s.prompt_tokens},
+        {"cached_tokens_total", "counter", "Prompt tokens that were found in the cache.", (double)s.cached_tokens},
+        {"generated_tokens_total", "counter", "Tokens generated.", (double)s.generated_tokens},
+        {"steps_total", "counter", "Decode steps.", (double)s.steps},
+        {"decode_seconds_total", "counter", "Time in steps that generated.", s.decode_seconds},
+        {"prefill_seconds_total", "counter", "Time in steps that read prompts.", s.prefill_seconds},
+        {"queued", "gauge", "Prompts waiting for a sequence.", s.queued},
+        {"running", "gauge", "Sequences at work.", s.running},
+        {"sequences", "gauge", "Sequences there are.", s.sequences},
+        {"cells_used", "gauge", "Cells of the context in use.", s.cells_used},
+        {"cells", "gauge", "Cells of the context.", s.cells},
+    };
+    buf_init(&out, LIMIT_JSON_TEXT);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        put_metric(&out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+    http_reply(req, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
+    buf_release(&out);
+}
+
+static const struct http_route routes[] = {
+    {.method = "GET", .pattern = "/health", .handler = get_health, .summary = "Is the model ready?"},
+    {.method = "GET", .pattern = "/v1/models", .handler = get_models, .summary = "The model as a list of one"},
+    {.method = "GET", .pattern = "/v1/models/{id...}", .handler = get_model, .summary = "The model"},
+    {.method = "GET", .pattern = "/props", .handler = get_props, .summary = "Properties of model and engine"},
+    {.method = "GET", .pattern = "/slots", .handler = get_slots, .summary = "State of every sequence"},
+    {.method = "GET", .pattern = "/metrics", .handler = get_metrics, .summary = "Prometheus metrics"},
+};
+
+const struct serve_routes serve_stats_routes = {routes, sizeof routes / sizeof *routes};

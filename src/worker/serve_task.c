@@ -1,0 +1,186 @@
+/* Why a window: one request may carry 2048 inputs, and the scheduler's queue is shared. A request holds at most twice
+ * as many places as the engine has sequences, so that the engine never waits for it and others still find a place. A
+ * full queue is an error for a request's first prompt only; later ones wait for one of its own to end. */
+#include "worker/serve_task.h"
+
+#include "http/sse.h"
+#include "openai/error.h"
+
+struct serve_task_item {
+    struct serve_task *task;
+    size_t index;
+    struct gen *gen; /* NULL: not submitted, or over */
+};
+
+static void on_gen_event(void *arg, const struct gen_event *event);
+
+static void cancel_all(struct serve_task *task)
+{
+    for (size_t i = 0; i < task->next && task->running > 0; i++) {
+        struct gen *gen = task->items[i].gen;
+        if (!gen)
+            continue;
+        task->items[i].gen = NULL;
+        task->running--;
+        gen_cancel(gen);
+    }
+    task->next = task->count;
+}
+
+static void on_dispose(void *arg)
+{
+    struct serve_task *task = arg;
+    deadline_cancel(&task->serve->loop, &task->quiet);
+    cancel_all(task);
+}
+
+static bool submit_next(struct serve_task *task, struct err *err)
+{
+    struct gen_request request = {.choices = 1};
+    struct serve_task_item *item = &task->items[task->next];
+    unsigned timeout = task->serve->options->request_timeout_ms;
+    gen_params_default(&request.params);
+    task->on_fill(task, task->next, &request);
+    if (timeout)
+        request.deadline_ms = loop_now_ms(&task->serve->loop) + timeout;
+    item->gen = sched_submit(task->serve->sched, &request, on_gen_event, item, err);
+    if (!item->gen)
+        return false;
+    task->next++;
+    task->running++;
+    if (task->paused)
+        gen_pause(item->gen);
+    return true;
+}
+
+/* Fills the window. False: the task has failed and is gone. */
+static bool pump(struct serve_task *task)
+{
+    size_t window = 2 * (size_t)task->serve->info->sequences;
+    while (task->next < task->count && task->running < window) {
+        struct err err = ERR_INIT;
+        if (submit_next(task, &err))
+            continue;
+        if (err.code == ERR_SERVER_OVERLOADED && task->running > 0)
+            return true;
+        serve_task_fail(task, &err);
+        return false;
+    }
+    return true;
+}
+
+static void add_timings(struct serve_task *task, const struct gen_timings *t)
+{
+    task->timings.prompt_tokens += t->prompt_tokens;
+    task->timings.cached_tokens += t->cached_tokens;
+    task->timings.generated_tokens += t->generated_tokens;
+    task->timings.prompt_ms += t->prefill_ms;
+    task->timings.generated_ms += t->decode_ms;
+    task->queue_ms += t->queue_ms;
+}
+
+static void on_gen_event(void *arg, const struct gen_event *event)
+{
+    struct serve_task_item *item = arg;
+    struct serve_task *task = item->task;
+    switch (event->kind) {
+    case GEN_EVENT_FAILED:
+        item->gen = NULL;
+        task->running--;
+        serve_task_fail(task, event->err);
+        return;
+    case GEN_EVENT_DONE:
+        item->gen = NULL;
+        task->running--;
+        task->done++;
+        add_timings(task, event->timings);
+        task->on_event(task, item->index, event);
+        if (task->done == task->count)
+            task->on_end(task);
+        else
+            pump(task);
+        return;
+    default:
+        task->on_event(task, item->index, event);
+    }
+}
+
+static void on_quiet(struct deadline *deadline)
+{
+    struct serve_task *task = container_of(deadline, struct serve_task, quiet);
+    if (!http_reply_started(task->req))
+        http_sse_start(task->req);
+}
+
+void serve_task_start(struct serve_task *task)
+{
+    task->items = arena_calloc(&task->req->arena, task->count * sizeof *task->items);
+    for (size_t i = 0; i < task->count; i++)
+        task->items[i] = (struct serve_task_item){.task = task, .index = i};
+    arena_on_dispose(&task->req->arena, on_dispose, task);
+    if (pump(task) && task->stream)
+        deadline_arm(&task->serve->loop, &task->quiet, LIMIT_PING_MS, on_quiet);
+}
+
+void serve_task_fail(struct serve_task *task, const struct err *err)
+{
+    struct http_req *req = task->req;
+    struct err copy = *err;
+    cancel_all(task);
+    if (!http_reply_started(req)) {
+        http_reply_error(req, &copy);
+        return;
+    }
+    struct buf body;
+    buf_init(&body, LIMIT_JSON_TEXT);
+    openai_error_write(&body, &copy);
+    http_sse_data(req, buf_view(&body));
+    buf_release(&body);
+    http_sse_end(req);
+}
+
+bool serve_task_check_memory(struct serve_task *task, const struct arena *memory)
+{
+    struct err err;
+    if (memory->used <= LIMIT_LOGPROB_BYTES)
+        return true;
+    err_set_param(&err, ERR_REQUEST_TOO_LARGE, "logprobs", "the log probabilities take more than %u bytes; ask for fewer",
+                  LIMIT_LOGPROB_BYTES);
+    serve_task_fail(task, &err);
+    return false;
+}
+
+static void on_proceed(struct http_req *req)
+{
+    struct serve_task *task = req->user;
+    if (!task->paused)
+        return;
+    task->paused = false;
+    for (size_t i = 0; i < task->next; i++)
+        if (task->items[i].gen)
+            gen_resume(task->items[i].gen);
+}
+
+static void pause_task(struct serve_task *task)
+{
+    task->paused = true;
+    for (size_t i = 0; i < task->next; i++)
+        if (task->items[i].gen)
+            gen_pause(task->items[i].gen);
+}
+
+void serve_task_send(struct serve_task *task, struct str data)
+{
+    if (!http_reply_started(task->req))
+        http_sse_start(task->req);
+    http_reply_on_proceed(task->req, on_proceed);
+    if (!http_sse_data(task->req, data) && !task->paused)
+        pause_task(task);
+}
+
+void serve_task_finish_stream(struct serve_task *task, bool done_mark)
+{
+    if (done_mark)
+        serve_task_send(task, STR("[DONE]"));
+    http_sse_end(task->req);
+}
