@@ -190,7 +190,7 @@ static void release(struct serve *serve)
     app_release(&serve->app);
 }
 
-int serve_run(const struct conf *conf, const char *program)
+int gateway_run(const struct conf *conf, const char *program)
 {
     struct serve *serve = mem_calloc(1, sizeof *serve);
     struct err err = ERR_INIT;

@@ -7,6 +7,6 @@
 /* Runs until SIGTERM or SIGINT and returns the exit status (specs/inferno.md 6.3): 0, 3 configuration, 5 network. The
  * first signal drains for shutdown_grace_seconds, the second ends at once. SIGHUP reopens the log file. program is
  * this binary's path. */
-int serve_run(const struct conf *conf, const char *program);
+int gateway_run(const struct conf *conf, const char *program);
 
 #endif

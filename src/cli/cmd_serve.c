@@ -117,7 +117,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
         return cli_usage(command, "'%s' was not expected", argv[at]);
     if (conf_load(&conf, flags.config, &err) && apply(&conf, &flags, &err) && conf_finish(&conf, &err)) {
         log_setup((enum log_level)conf.log_level, (enum log_format)conf.log_format, "serve");
-        status = *conf.log_file && !log_to_file(conf.log_file, &err) ? cli_fail(&err) : serve_run(&conf, cli_program());
+        status = *conf.log_file && !log_to_file(conf.log_file, &err) ? cli_fail(&err) : gateway_run(&conf, cli_program());
     } else {
         status = cli_fail(&err);
     }

@@ -1,8 +1,8 @@
 /* A child process of ours, distrusted: its output is kept in a bounded ring and passed on to our own log, it says that
- * it is ready over a descriptor of its own (number CHILD_READY_FD there), and its end is reported once, after its last
+ * it is ready over a descriptor of its own (number CHILD_NOTIFY_FD there), and its end is reported once, after its last
  * output was read. Loop thread only.
  *
- * What the child writes to CHILD_READY_FD, one line each: "progress 0.42", "ready", "error CODE MESSAGE". */
+ * What the child writes to CHILD_NOTIFY_FD, one line each: "progress 0.42", "ready", "error CODE MESSAGE". */
 #ifndef INSTANCE_CHILD_H
 #define INSTANCE_CHILD_H
 
@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "loop/loop.h"
 
-#define CHILD_READY_FD 3
+#define CHILD_NOTIFY_FD 3
 
 struct child;
 

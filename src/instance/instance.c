@@ -286,7 +286,9 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     char name[32];
     argument(a, i->all->program);
     argument(a, "worker");
-    argument(a, "--supervised");
+    option_number(a, "--supervised", getpid(), 0);
+    option_number(a, "--notify-fd", CHILD_NOTIFY_FD, 0);
+    option(a, "--engine", i->fake ? "fake" : "llama");
     option(a, "--model", i->path);
     option(a, "--alias", i->id);
     option(a, "--socket", i->target.address);
@@ -300,10 +302,10 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--queue-size", conf->queue_size, 0);
     option_number(a, "--request-timeout", conf->request_timeout_seconds, -1);
     option_number(a, "--max-body-mb", conf->max_body_mb, 0);
-    option_number(a, "--default-max-tokens", conf->default_max_tokens, 0);
-    option_real(a, "--default-temperature", conf->default_temperature);
+    option_number(a, "--max-tokens", conf->default_max_tokens, 0);
+    option_real(a, "--temperature", conf->default_temperature);
     option_real(a, "--completion-temperature", conf->completion_temperature);
-    option_real(a, "--default-top-p", conf->default_top_p);
+    option_real(a, "--top-p", conf->default_top_p);
     if (!conf->memory_map)
         argument(a, "--no-mmap");
     if (conf->mlock)
@@ -549,7 +551,8 @@ static struct instance *instance_of(struct instances *all, const struct model *m
     }
     if (needs_start(i)) {
         mem_free(i->path);
-        i->path = mem_strdup(m->path);
+        i->fake = strcmp(m->gguf.architecture, "fake") == 0;
+        i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
         i->memory_estimate = model_memory_estimate(m, model_context(m, all->conf));
         i->pinned = m->overrides && m->overrides->pin;
     }

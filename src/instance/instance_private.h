@@ -15,7 +15,9 @@ enum instance_state {
 struct instance {
     struct list link;
     struct instances *all;
-    char *id, *path;
+    char *id;
+    char *path;               /* of the model's file; a fake model's settings */
+    bool fake;                /* general.architecture "fake": a model without weights, for tests of clients and of us */
     enum instance_state state;
     struct child *child;
     struct http_target target;

@@ -15,7 +15,9 @@ enum { EXIT_USAGE = 2 };
 struct worker_options {
     struct serve_options serve;
     enum log_level log_level;
-    bool supervised, help;
+    enum log_format log_format;
+    int parent; /* 0: not supervised */
+    bool help;
     char address[64]; /* --listen without its port */
 };
 
@@ -201,10 +203,62 @@ static bool set_log_level(struct worker_options *o, const char *value)
     return at >= 0;
 }
 
+static bool set_log_format(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"pretty", "compact", "json"}; /* in the order of the enum */
+    int at = set_word(value, names, 3);
+    o->log_format = (enum log_format)(at < 0 ? 0 : at);
+    return at >= 0;
+}
+
+static bool set_real(const char *value, double max, double *ret)
+{
+    char *end;
+    *ret = strtod(value, &end);
+    return *value && !*end && *ret >= 0 && *ret <= max;
+}
+
+static bool set_temperature(struct worker_options *o, const char *value)
+{
+    return set_real(value, 2, &o->serve.chat.temperature);
+}
+
+static bool set_completion_temperature(struct worker_options *o, const char *value)
+{
+    return set_real(value, 2, &o->serve.completion.temperature);
+}
+
+static bool set_top_p(struct worker_options *o, const char *value)
+{
+    bool good = set_real(value, 1, &o->serve.chat.top_p);
+    o->serve.completion.top_p = o->serve.chat.top_p;
+    return good;
+}
+
+static bool set_max_body(struct worker_options *o, const char *value)
+{
+    unsigned mib;
+    if (!set_number(value, LIMIT_BODY_BYTES_MAX >> 20, &mib) || mib == 0)
+        return false;
+    o->serve.max_body = (uint64_t)mib << 20;
+    return true;
+}
+
 static bool set_supervised(struct worker_options *o, const char *value)
 {
-    (void)value;
-    o->supervised = true;
+    unsigned pid;
+    if (!set_number(value, INT32_MAX, &pid) || pid == 0)
+        return false;
+    o->parent = (int)pid;
+    return true;
+}
+
+static bool set_notify_fd(struct worker_options *o, const char *value)
+{
+    unsigned fd;
+    if (!set_number(value, 1024, &fd))
+        return false;
+    o->serve.notify_fd = (int)fd;
     return true;
 }
 
@@ -237,7 +291,13 @@ static const struct option_row rows[] = {
     {"chat-template", "FILE", "Jinja template in place of the model's own", set_template},
     {"engine", "llama|fake", "fake: deterministic text without a model, for tests", set_engine},
     {"log-level", "LEVEL", "trace, debug, info (default), warn, error", set_log_level},
-    {"supervised", NULL, "end when the parent process ends", set_supervised},
+    {"log-format", "FORMAT", "pretty (default), compact, json", set_log_format},
+    {"temperature", "X", "of chats that name none; default 0.7", set_temperature},
+    {"completion-temperature", "X", "of completions that name none; default 1", set_completion_temperature},
+    {"top-p", "X", "of requests that name none; default 1", set_top_p},
+    {"max-body-mb", "N", "largest request body, MiB; default 32", set_max_body},
+    {"supervised", "PID", "end when this parent process ends", set_supervised},
+    {"notify-fd", "N", "say there when the model is ready, as a supervisor wants it", set_notify_fd},
     {"help", NULL, "this list", set_help},
 };
 
@@ -284,13 +344,14 @@ static bool check_options(const struct worker_options *o)
     return false;
 }
 
-/* The daemon's death must not leave workers behind. The parent may have died before the call: then it is init's. */
-static void follow_parent(void)
+/* The daemon's death must not leave workers behind. The parent may have died before the call: then another process is
+ * our parent by now. */
+static void follow_parent(int parent)
 {
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGTERM);
 #endif
-    if (getppid() == 1)
+    if (getppid() != parent)
         raise(SIGTERM);
 }
 
@@ -301,6 +362,8 @@ int worker_main(int argc, char **argv)
                   .ops = &engine_llama,
                   .queue_size = LIMIT_QUEUE,
                   .request_timeout_ms = 300000,
+                  .max_body = LIMIT_BODY_BYTES,
+                  .notify_fd = -1,
                   .chat = OPENAI_CHAT_DEFAULTS,
                   .completion = OPENAI_COMPLETION_DEFAULTS},
         .log_level = LOG_INFO,
@@ -313,9 +376,9 @@ int worker_main(int argc, char **argv)
         print_help(stdout);
         return 0;
     }
-    log_setup(options.log_level, LOG_PRETTY, "worker");
+    log_setup(options.log_level, options.log_format, "worker");
     signal(SIGPIPE, SIG_IGN);
-    if (options.supervised)
-        follow_parent();
+    if (options.parent)
+        follow_parent(options.parent);
     return serve_run(&options.serve);
 }

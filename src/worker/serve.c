@@ -4,6 +4,7 @@
  * Retry-After. Loading is a pool job; its result arrives on the loop, and from then on the engine belongs to the
  * scheduler. The first signal drains (no new connections, running replies may end), the second cuts. The loop ends
  * when both the connections and the loading job are gone, so that nothing is freed under anybody's feet. */
+#include "worker/notify.h"
 #include "worker/serve.h"
 
 #include <errno.h>
@@ -126,7 +127,9 @@ static void on_fatal(void *arg, const struct err *err)
 static bool on_progress(void *arg, float fraction)
 {
     struct serve *serve = arg;
-    atomic_store(&serve->progress, (unsigned)(fraction * 1000));
+    unsigned before = atomic_exchange(&serve->progress, (unsigned)(fraction * 1000));
+    if (before / 50 != (unsigned)(fraction * 1000) / 50)
+        notify_progress(serve->options->notify_fd, fraction);
     return !atomic_load(&serve->abandon);
 }
 
@@ -178,6 +181,7 @@ static void load_failed(struct serve *serve, const struct err *err)
 {
     if (!atomic_load(&serve->abandon)) {
         log_error("the model cannot be loaded", "model=%s reason=%s", serve->options->engine.path, err->message);
+        notify_error(serve->options->notify_fd, err);
         serve->exit_code = err->code == ERR_INSUFFICIENT_MEMORY ? EXIT_RESOURCES
                            : err->code == ERR_GPU_UNAVAILABLE   ? EXIT_GPU
                                                                 : EXIT_MODEL;
@@ -206,6 +210,7 @@ static void load_done(struct loop_job *job)
     openai_fingerprint(serve->fingerprint, serve->info->build, serve->info->description);
     if (serve->state == SERVE_LOADING)
         serve->state = SERVE_READY;
+    notify_ready(serve->options->notify_fd);
     log_info("model loaded", "model=%s sequences=%u context=%u threads=%u weights_mb=%llu description=%s", serve->model,
              serve->info->sequences, serve->info->context_sequence, serve->info->threads,
              (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
@@ -255,7 +260,7 @@ static void open_server(struct serve *serve)
         .max_connections = LIMIT_WORKER_CONNECTIONS,
         .header_timeout_ms = LIMIT_HEAD_MS,
         .keep_alive_ms = LIMIT_KEEP_ALIVE_MS,
-        .max_body = LIMIT_BODY_BYTES_MAX, /* the gateway's own limit is the one that a user sets */
+        .max_body = serve->options->max_body,
         .server_name = "inferd-worker",
     };
     serve->http = http_server_new(&serve->loop, &options);
@@ -300,6 +305,7 @@ int serve_run(const struct serve_options *options)
         loop_work(&serve->loop, &serve->load, load_work, load_done);
     } else {
         log_error("cannot listen", "reason=%s", err.message);
+        notify_error(options->notify_fd, &err);
         serve->exit_code = EXIT_GENERAL;
         stop(serve, 0);
     }

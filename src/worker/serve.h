@@ -24,6 +24,8 @@ struct serve_options {
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
     unsigned request_timeout_ms; /* 0: none */
+    uint64_t max_body;     /* bytes */
+    int notify_fd;         /* for notify.h, or -1 */
     struct openai_defaults chat, completion;
 };
 

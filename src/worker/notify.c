@@ -1,0 +1,36 @@
+#include "worker/notify.h"
+
+#include <stdio.h>
+
+static void tell(int fd, const char *line, int n)
+{
+    if (fd < 0 || n <= 0)
+        return;
+    /* A parent that is gone ends us by other means. */
+    ssize_t ignored = write(fd, line, (size_t)n);
+    (void)ignored;
+}
+
+void notify_progress(int fd, float fraction)
+{
+    char line[32];
+    tell(fd, line, snprintf(line, sizeof line, "progress %.3f\n", (double)fraction));
+}
+
+void notify_ready(int fd)
+{
+    tell(fd, "ready\n", 6);
+}
+
+void notify_error(int fd, const struct err *err)
+{
+    char line[LIMIT_ERR_MESSAGE + 64];
+    int n = snprintf(line, sizeof line, "error %s %s", err_wire_code(err->code), err->message);
+    if (n >= (int)sizeof line - 1)
+        n = (int)sizeof line - 2;
+    for (int i = 0; i < n; i++)
+        if (line[i] == '\n')
+            line[i] = ' ';
+    line[n++] = '\n';
+    tell(fd, line, n);
+}

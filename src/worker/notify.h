@@ -1,0 +1,12 @@
+/* What a supervised worker tells its parent over a descriptor of its own, one line each (see instance/child.h):
+ * "progress 0.42", "ready", "error CODE MESSAGE". Each is one write, so any thread may call. fd -1: nobody listens. */
+#ifndef WORKER_NOTIFY_H
+#define WORKER_NOTIFY_H
+
+#include "base/err.h"
+
+void notify_progress(int fd, float fraction);
+void notify_ready(int fd);
+void notify_error(int fd, const struct err *err);
+
+#endif
