@@ -35,7 +35,7 @@ char *buf_reserve(struct buf *b, size_t n)
         b->failed = true;
         return NULL;
     }
-    size_t cap = b->cap ? b->cap : 64;
+    size_t cap = b->cap ? b->cap : b->max < 64 ? b->max : 64;
     while (cap - b->len < n)
         cap = cap > b->max / 2 ? b->max : cap * 2;
     char *data = mem_try_realloc(b->data, cap + 1);

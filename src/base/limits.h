@@ -22,6 +22,16 @@
 #define LIMIT_CONNECTIONS 65536          /* most connections one listener may be told to hold */
 #define LIMIT_POOL_IDLE 64               /* idle upstream connections kept for one target */
 #define LIMIT_CONNECT_MS 5000            /* connecting to an upstream */
+#define LIMIT_KEEP_ALIVE_MS 75000        /* default of server.keep_alive_seconds: idle between requests */
+#define LIMIT_LINGER_MS 2000             /* reading on after the last reply, so that the client gets to see it */
+#define LIMIT_DISCARD_BYTES (256 * 1024) /* unwanted body bytes read before the connection is given up */
+#define LIMIT_REPLY_BYTES (1024u << 20)  /* unsent bytes of one connection, all told */
+#define LIMIT_POOL_IDLE_MS 4000          /* idle upstream connections are closed before the upstream does it */
+#define LIMIT_INTERIM_REPLIES 16         /* 1xx replies skipped before a final one */
+#define LIMIT_SSE_EVENT (16u << 20)      /* one event as a reader of streams takes it */
+#define LIMIT_ROUTE_SEGMENTS 24          /* of a route's pattern */
+#define LIMIT_SENDFILE_TURN (1u << 20)   /* file bytes sent before others get their turn */
+#define LIMIT_BACKLOG 1024               /* connections the kernel holds until they are accepted */
 
 /* Arena */
 #define LIMIT_ARENA_BYTES (256u << 20) /* one request's memory, its body included */

@@ -43,9 +43,11 @@ struct http_server_options {
     const char *(*on_error)(void *arg, const struct http_req *req, const struct err *err, struct buf *body);
     void (*on_log)(void *arg, const struct http_req *req); /* a finished or abandoned request; may be NULL */
     void *arg;
-    unsigned max_connections;
+    unsigned max_connections;     /* this and the times: 0 means the maximum or default of limits.h */
     unsigned header_timeout_ms;   /* from the first byte of a head to its end */
     unsigned keep_alive_ms;       /* idle between requests */
+    unsigned body_timeout_ms;     /* longest pause between two pieces of a request body */
+    unsigned stall_ms;            /* a client that takes nothing for so long is dropped */
     uint64_t max_body;            /* bytes; http_req_read_body's default maximum */
     const char *const *cors_origins; /* NULL-terminated, may be NULL: none; "*" allows all */
     const char *const *allowed_hosts; /* NULL-terminated names beside loopback ones; checked on loopback TCP listeners */
@@ -83,6 +85,10 @@ void http_req_stream_body(struct http_req *req, void (*on_data)(struct http_req 
                           void (*on_end)(struct http_req *req));
 void http_req_pause(struct http_req *req);  /* no more on_data until resumed; the socket is not read */
 void http_req_resume(struct http_req *req);
+
+/* The client's address as text, or "" on a Unix socket. Returns out. */
+#define HTTP_PEER_SIZE 48
+char *http_req_peer(const struct http_req *req, char out[HTTP_PEER_SIZE]);
 
 /* ---- reply ---- */
 

@@ -1,0 +1,340 @@
+/* Design: libuv tells of a peer's end only while it reads. Owners keep reading while they can, and when they must not
+ * (back-pressure), a poll handle on a duplicate of the descriptor waits for the peer's hang-up instead; it is made on
+ * first use, since most connections never pause. The same handle waits for writability when a file is sent.
+ *
+ * Unsent bytes: `flying` belongs to libuv until its write is done, `next` collects what comes meanwhile, so that many
+ * small writes of a slow stream become one. Both go as soon as everything is written: an idle stream holds none.
+ *
+ * Invariant: callbacks come from the loop, never from inside a wire_ function; after wire_close only on_closed comes. */
+#include "http/wire.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+struct wire_out {
+    uv_write_t req;
+    struct buf flying, next;
+};
+
+struct wire_watch {
+    uv_poll_t poll;
+    struct wire *wire;
+    int fd;
+    int events;
+};
+
+static void on_stall(struct deadline *deadline);
+static void report(struct loop_soon *soon);
+
+/* Remembers the failure; the owner hears of it before the loop waits again. */
+static void fail(struct wire *w, int status)
+{
+    if (w->closing || w->gone)
+        return;
+    w->gone = status;
+    loop_soon(w->loop, &w->soon, report);
+}
+
+static void report(struct loop_soon *soon)
+{
+    struct wire *w = container_of(soon, struct wire, soon);
+    if (w->closing || w->told)
+        return;
+    w->told = true;
+    w->events->on_gone(w, w->gone);
+}
+
+static void init(struct wire *w, struct loop *loop, const struct wire_events *events, unsigned stall_ms)
+{
+    w->loop = loop;
+    w->events = events;
+    w->stall_ms = stall_ms;
+    w->closers = 1;
+}
+
+void wire_init_tcp(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms)
+{
+    *wire = (struct wire){0};
+    uv_tcp_init(&loop->uv, &wire->tcp);
+    init(wire, loop, events, stall_ms);
+}
+
+void wire_init_pipe(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms)
+{
+    *wire = (struct wire){0};
+    uv_pipe_init(&loop->uv, &wire->pipe, 0);
+    init(wire, loop, events, stall_ms);
+}
+
+int wire_fd(const struct wire *wire)
+{
+    uv_os_fd_t fd;
+    return uv_fileno(&wire->handle, &fd) == 0 ? fd : -1;
+}
+
+/* ---- reading ---- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    (void)suggested;
+    struct wire *w = container_of(handle, struct wire, handle);
+    *buf = uv_buf_init(w->loop->read_buffer, LOOP_READ_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct wire *w = container_of(stream, struct wire, stream);
+    if (n > 0) {
+        w->events->on_bytes(w, buf->base, (size_t)n);
+    } else if (n < 0) {
+        uv_read_stop(stream);
+        w->reading = false;
+        fail(w, (int)n);
+    }
+}
+
+static void watch_set(struct wire *w, int events);
+
+void wire_read(struct wire *wire)
+{
+    if (wire->closing || wire->gone || wire->reading)
+        return;
+    if (wire->paused)
+        watch_set(wire, wire->watch->events & ~UV_DISCONNECT);
+    wire->paused = false;
+    wire->reading = true;
+    int rc = uv_read_start(&wire->stream, on_alloc, on_read);
+    if (rc != 0)
+        fail(wire, rc);
+}
+
+void wire_pause(struct wire *wire)
+{
+    if (wire->closing || wire->gone || !wire->reading)
+        return;
+    uv_read_stop(&wire->stream);
+    wire->reading = false;
+    wire->paused = true;
+    watch_set(wire, (wire->watch ? wire->watch->events : 0) | UV_DISCONNECT);
+}
+
+/* ---- the second look at the descriptor ---- */
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct wire *w = ((struct wire_watch *)poll)->wire;
+    if (status < 0 || events & UV_DISCONNECT) {
+        watch_set(w, 0);
+        fail(w, status < 0 ? status : UV_EOF);
+        return;
+    }
+    if (events & UV_WRITABLE) {
+        watch_set(w, w->watch->events & ~UV_WRITABLE);
+        if (w->events->on_writable)
+            w->events->on_writable(w);
+    }
+}
+
+static bool watch_new(struct wire *w)
+{
+    int fd = fcntl(wire_fd(w), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    struct wire_watch *watch = mem_calloc(1, sizeof *watch);
+    watch->wire = w;
+    watch->fd = fd;
+    if (uv_poll_init(&w->loop->uv, &watch->poll, fd) != 0) {
+        close(fd);
+        mem_free(watch);
+        return false;
+    }
+    w->watch = watch;
+    w->closers++;
+    return true;
+}
+
+static void watch_set(struct wire *w, int events)
+{
+    if (!w->watch && !watch_new(w)) {
+        fail(w, UV_EMFILE);
+        return;
+    }
+    w->watch->events = events;
+    if (events)
+        uv_poll_start(&w->watch->poll, events, on_poll);
+    else
+        uv_poll_stop(&w->watch->poll);
+}
+
+void wire_want_writable(struct wire *wire)
+{
+    if (!wire->closing && !wire->gone)
+        watch_set(wire, (wire->watch ? wire->watch->events : 0) | UV_WRITABLE);
+}
+
+/* ---- writing ---- */
+
+static void on_written(uv_write_t *req, int status);
+
+static void out_free(struct wire *w)
+{
+    if (!w->out)
+        return;
+    buf_release(&w->out->flying);
+    buf_release(&w->out->next);
+    mem_free(w->out);
+    w->out = NULL;
+}
+
+static void fly(struct wire *w)
+{
+    struct wire_out *out = w->out;
+    struct buf empty = out->flying;
+    buf_clear(&empty);
+    out->flying = out->next;
+    out->next = empty;
+    uv_buf_t piece = uv_buf_init(out->flying.data, (unsigned)out->flying.len);
+    int rc = uv_write(&out->req, &w->stream, &piece, 1, on_written);
+    if (rc != 0)
+        fail(w, rc);
+}
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct wire_out *out = container_of(req, struct wire_out, req);
+    struct wire *w = container_of(req->handle, struct wire, stream);
+    if (w->closing)
+        return;
+    if (status < 0) {
+        fail(w, status);
+        return;
+    }
+    buf_clear(&out->flying);
+    if (out->next.len) {
+        fly(w);
+        return;
+    }
+    out_free(w);
+    deadline_cancel(w->loop, &w->stall);
+    w->events->on_sent(w);
+}
+
+static void on_stall(struct deadline *deadline)
+{
+    struct wire *w = container_of(deadline, struct wire, stall);
+    size_t unsent = uv_stream_get_write_queue_size(&w->stream);
+    if (unsent == w->stall_seen) {
+        fail(w, UV_ETIMEDOUT);
+        return;
+    }
+    w->stall_seen = unsent;
+    deadline_arm(w->loop, &w->stall, w->stall_ms, on_stall);
+}
+
+/* Copies the pieces behind the first `skip` bytes and sees that they are written. */
+static void keep(struct wire *w, const struct str *pieces, size_t count, size_t skip)
+{
+    bool idle = !w->out;
+    if (idle) {
+        w->out = mem_calloc(1, sizeof *w->out);
+        buf_init(&w->out->flying, LIMIT_REPLY_BYTES);
+        buf_init(&w->out->next, LIMIT_REPLY_BYTES);
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t cut = skip < pieces[i].n ? skip : pieces[i].n;
+        skip -= cut;
+        buf_append(&w->out->next, pieces[i].p + cut, pieces[i].n - cut);
+    }
+    if (!buf_ok(&w->out->next)) {
+        fail(w, UV_ENOBUFS);
+        return;
+    }
+    if (!idle)
+        return;
+    fly(w);
+    w->stall_seen = uv_stream_get_write_queue_size(&w->stream);
+    deadline_arm(w->loop, &w->stall, w->stall_ms, on_stall);
+}
+
+void wire_write(struct wire *wire, const struct str *pieces, size_t count)
+{
+    assert(count <= WIRE_PIECES);
+    if (wire->closing || wire->gone)
+        return;
+    size_t written = 0, total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += pieces[i].n;
+    if (total == 0)
+        return;
+    if (!wire->out) {
+        uv_buf_t bufs[WIRE_PIECES];
+        for (size_t i = 0; i < count; i++)
+            bufs[i] = (uv_buf_t){.base = (char *)pieces[i].p, .len = pieces[i].n};
+        int rc = uv_try_write(&wire->stream, bufs, (unsigned)count);
+        if (rc < 0 && rc != UV_EAGAIN) {
+            fail(wire, rc);
+            return;
+        }
+        written = rc > 0 ? (size_t)rc : 0;
+    }
+    if (written < total)
+        keep(wire, pieces, count, written);
+}
+
+size_t wire_unsent(const struct wire *wire)
+{
+    return wire->out ? uv_stream_get_write_queue_size(&wire->stream) + wire->out->next.len : 0;
+}
+
+bool wire_broken(const struct wire *wire)
+{
+    return wire->gone || wire->closing;
+}
+
+/* ---- ending ---- */
+
+void wire_shutdown(struct wire *wire)
+{
+    shutdown(wire_fd(wire), SHUT_WR); /* fails when the peer is gone already: reading tells */
+}
+
+static void closed_one(struct wire *w)
+{
+    if (--w->closers > 0)
+        return;
+    out_free(w);
+    w->events->on_closed(w);
+}
+
+static void on_stream_closed(uv_handle_t *handle)
+{
+    closed_one(container_of(handle, struct wire, handle));
+}
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    struct wire_watch *watch = (struct wire_watch *)handle;
+    struct wire *w = watch->wire;
+    close(watch->fd);
+    mem_free(watch);
+    closed_one(w);
+}
+
+void wire_close(struct wire *wire, bool reset)
+{
+    assert(!wire->closing);
+    wire->closing = true;
+    deadline_cancel(wire->loop, &wire->stall);
+    loop_soon_cancel(&wire->soon);
+    if (wire->watch) {
+        uv_poll_stop(&wire->watch->poll);
+        uv_close((uv_handle_t *)&wire->watch->poll, on_watch_closed);
+    }
+    if (reset && wire->handle.type == UV_TCP && uv_tcp_close_reset(&wire->tcp, on_stream_closed) == 0)
+        return;
+    uv_close(&wire->handle, on_stream_closed);
+}
