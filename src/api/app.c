@@ -111,7 +111,7 @@ void api_reply_json(struct http_req *req, int status, struct json *j)
 
 /* ---- finding a model ---- */
 
-#define RESCAN_AGE_MS 1000 /* an unknown name makes us look at the folders again, but not more often than this */
+#define RESCAN_AGE_MS 0 /* an unknown name makes us look at the folders again; scans that overlap are one */
 
 struct find_call {
     struct app *app;

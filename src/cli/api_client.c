@@ -29,7 +29,7 @@ struct api_client {
     /* the call that runs */
     struct http_call *call;
     struct buf *body;
-    struct sse_reader *events;
+    struct http_sse_reader events;
     bool (*on_data)(void *arg, struct str data);
     void *on_data_arg;
     int status;
@@ -161,7 +161,7 @@ static void on_bytes(void *arg, struct str piece)
     struct api_client *api = arg;
     if (!api->is_stream) {
         buf_str(api->body, piece);
-    } else if (!sse_reader_feed(api->events, piece) && !api->done) {
+    } else if (!http_sse_reader_feed(&api->events, piece) && !api->done) {
         err_set(&api->err, ERR_BAD_GATEWAY, "the server sent an event that is too large");
         api->failed_stream = true;
         stop_stream(api);
@@ -232,12 +232,11 @@ bool api_client_stream(struct api_client *api, const char *path, struct str requ
     api->body = &body;
     api->on_data = on_data;
     api->on_data_arg = arg;
-    api->events = sse_reader_new(on_event, api);
+    http_sse_reader_init(&api->events, on_event, api);
     uv_signal_start(&api->interrupt, on_interrupt, SIGINT);
     bool good = run_call(api, "POST", path, request, err);
     uv_signal_stop(&api->interrupt);
-    sse_reader_free(api->events);
-    api->events = NULL;
+    http_sse_reader_release(&api->events);
     buf_release(&body);
     *ret_interrupted = api->interrupted;
     return good;

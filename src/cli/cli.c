@@ -35,7 +35,7 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, bool (*o
               void *arg, int *ret_status)
 {
     struct option longs[MAX_OPTIONS + 2] = {{0}};
-    char shorts[2 * MAX_OPTIONS + 4] = "+h";
+    char shorts[2 * MAX_OPTIONS + 4] = "h";
     int count = 0;
     for (const struct cli_option *o = command->options; o->name && count < MAX_OPTIONS; o++, count++) {
         longs[count] = (struct option){o->name, o->value ? required_argument : no_argument, NULL, 256 + count};

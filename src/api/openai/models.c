@@ -65,7 +65,7 @@ static void list(void *arg, struct http_req *req, const struct http_match *match
     struct list_call *call = arena_alloc(&req->arena, sizeof *call);
     (void)match;
     *call = (struct list_call){.app = arg, .req = req};
-    app_refresh_catalogue(call->app, 1000, &req->arena, list_fresh, call);
+    app_refresh_catalogue(call->app, 0, &req->arena, list_fresh, call);
 }
 
 static void on_model(void *arg, const struct model *model, const struct err *err)

@@ -1,0 +1,31 @@
+# Tests that are programs of their own: scripts over the whole tree, the real binary, the vendors' clients.
+# scripts/test.sh prepares what they need and names it in the environment.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+set(test_environment "INFERD=$<TARGET_FILE:inferd>" "INFERD_MODELS=${INFERD_MODELS}" "PYTHONPATH=${CMAKE_CURRENT_SOURCE_DIR}/sys"
+  "PYTHONDONTWRITEBYTECODE=1")
+
+add_test(NAME tree/arrows COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/arrows.py)
+
+add_executable(toml_decoder tools/toml_decoder.c)
+target_link_libraries(toml_decoder PRIVATE inferd_gateway)
+add_test(NAME conf/toml_suite COMMAND sh -c "exec \"\$INFERD_TOML_TEST\" test -toml 1.0 -decoder \"$<TARGET_FILE:toml_decoder>\"")
+
+file(GLOB system_tests CONFIGURE_DEPENDS sys/test_*.py)
+foreach(script IN LISTS system_tests)
+  get_filename_component(name ${script} NAME_WE)
+  string(REPLACE "test_" "" name ${name})
+  add_test(NAME sys/${name} COMMAND ${Python3_EXECUTABLE} -m unittest -v ${script})
+  set_tests_properties(sys/${name} PROPERTIES TIMEOUT 300 RUN_SERIAL ON ENVIRONMENT "${test_environment}"
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/sys)
+endforeach()
+
+add_test(NAME sdk/openai COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/sdk/run.py)
+set_tests_properties(sdk/openai PROPERTIES TIMEOUT 600 RUN_SERIAL ON ENVIRONMENT "${test_environment}")
+
+# The other builds' tests, where scripts/test.sh made them: one summary for all.
+foreach(preset IN ITEMS asan tsan clang)
+  if(NOT INFERD_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+    add_test(NAME build/${preset} COMMAND ${CMAKE_SOURCE_DIR}/scripts/sanitized.sh ${preset})
+    set_tests_properties(build/${preset} PROPERTIES TIMEOUT 900 RUN_SERIAL ON)
+  endif()
+endforeach()

@@ -1,0 +1,101 @@
+"""The command line against the real binary: exit statuses, JSON, help, and a model file with no server at all."""
+import json
+import os
+import pathlib
+import tempfile
+import unittest
+
+from harness import Server, fake_model, run_cli
+
+SMOL = os.path.join(os.environ.get("INFERD_MODELS", ""), "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+class Plain(unittest.TestCase):
+    def test_help_lists_every_command_and_every_command_has_help(self):
+        status, out, _ = run_cli("--help")
+        self.assertEqual(status, 0)
+        commands = [line.split()[0] for line in out.split("commands:\n")[1].split("\n\n")[0].splitlines()]
+        self.assertIn("serve", commands)
+        for command in commands:
+            if command == "version":
+                continue
+            status, out, err = run_cli(command, "--help")
+            self.assertEqual((status, err), (0, ""), command)
+            self.assertIn("usage: inferd " + command, out)
+
+    def test_wrong_use_is_exit_2_and_says_what_was_meant(self):
+        for args, word in ((("serv",), "did you mean 'serve'?"), (("serve", "--prot", "1"), "prot"), (("run",), "name a model"),
+                           (("config",), "check"), (("stop",), "name one model")):
+            status, _, err = run_cli(*args)
+            self.assertEqual(status, 2, args)
+            self.assertIn(word, err)
+
+    def test_no_server_is_exit_5_and_says_how_to_start_one(self):
+        status, _, err = run_cli("ps", url="http://127.0.0.1:1")
+        self.assertEqual(status, 5)
+        self.assertIn("inferd serve", err)
+
+    def test_config_check(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "x.toml"
+            file.write_text("[server]\nport = 8081\n")
+            self.assertEqual(run_cli("config", "check", str(file))[0], 0)
+            file.write_text("[server]\nport = 'x'\n")
+            status, _, err = run_cli("config", "check", str(file))
+            self.assertEqual(status, 3)
+            self.assertIn("x.toml:2: 'server.port' must be a whole number", err)
+
+    def test_config_show_can_be_read_back(self):
+        with tempfile.TemporaryDirectory() as folder:
+            status, out, _ = run_cli("config", "show", env={"HOME": folder})
+            self.assertEqual(status, 0)
+            file = pathlib.Path(folder) / "x.toml"
+            file.write_text(out)
+            self.assertEqual(run_cli("config", "check", str(file))[0], 0)
+
+    def test_show_describes_a_file_without_a_server(self):
+        status, out, _ = run_cli("show", SMOL)
+        self.assertEqual(status, 0)
+        self.assertIn("Q4_1", out)
+        self.assertIn("135M", out)
+
+    def test_doctor_speaks_json(self):
+        with tempfile.TemporaryDirectory() as folder:
+            _, out, _ = run_cli("doctor", "--json", env={"HOME": folder})
+            self.assertIn("memory", [row["check"] for row in json.loads(out)])
+
+
+class WithServer(unittest.TestCase):
+    def test_list_show_ps_stop(self):
+        with Server() as server:
+            fake_model(server.models, "m", "tokens_per_second=5000")
+            self.assertEqual(json.loads(run_cli("list", "--json", url=server.url)[1])["data"][0]["id"], "m")
+            self.assertIn("unloaded", run_cli("show", "m", url=server.url)[1])
+            self.assertEqual(json.loads(run_cli("ps", "--json", url=server.url)[1]), [])
+            status, out, err = run_cli("run", "m", "hello", "-n", "5", url=server.url)
+            self.assertEqual(status, 0, err)
+            self.assertTrue(out.strip())
+            self.assertEqual(json.loads(run_cli("ps", "--json", url=server.url)[1])[0]["status"], "loaded")
+            status, out, _ = run_cli("stop", "m", url=server.url)
+            self.assertEqual(status, 0)
+            self.assertIn("freed", out)
+            self.assertEqual(json.loads(run_cli("ps", "--json", url=server.url)[1]), [])
+
+    def test_an_unknown_model_is_exit_4(self):
+        with Server() as server:
+            for command in (("run", "nope", "x"), ("show", "nope"), ("stop", "nope")):
+                status, _, err = run_cli(*command, url=server.url)
+                self.assertEqual(status, 4, command)
+                self.assertIn("'nope' was not found", err)
+
+
+class RealModel(unittest.TestCase):
+    def test_a_file_is_run_with_no_server(self):
+        with tempfile.TemporaryDirectory() as folder:
+            status, out, err = run_cli("run", SMOL, "-t", "0", "-n", "16", "Say hello.", env={"HOME": folder})
+            self.assertEqual(status, 0, err)
+            self.assertGreater(len(out.strip()), 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
