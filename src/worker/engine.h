@@ -16,8 +16,14 @@
 typedef int32_t engine_token;
 #define ENGINE_TOKEN_NONE (-1)
 
-enum engine_pooling { ENGINE_POOLING_DEFAULT, ENGINE_POOLING_NONE, ENGINE_POOLING_MEAN, ENGINE_POOLING_CLS, ENGINE_POOLING_LAST,
-                      ENGINE_POOLING_RANK };
+enum engine_pooling {
+    ENGINE_POOLING_DEFAULT,
+    ENGINE_POOLING_NONE,
+    ENGINE_POOLING_MEAN,
+    ENGINE_POOLING_CLS,
+    ENGINE_POOLING_LAST,
+    ENGINE_POOLING_RANK
+};
 
 enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_ON, ENGINE_FLASH_OFF };
 
@@ -107,16 +113,15 @@ struct engine_ops {
     /* Logits of the row-th row of the last decode (it must have asked for them): info->vocabulary floats, valid until
      * the next decode; the caller may scribble on them. */
     float *(*logits)(struct engine *engine, unsigned row);
-    /* Pooled, not yet normalised embedding of one input, which must be alone in its sequence: decodes tokens in as
-     * many batches as it takes; out holds info->embedding_size floats. */
-    enum engine_status (*embed)(struct engine *engine, unsigned sequence, const engine_token *tokens, unsigned count,
-                                float *out);
+    /* Pooled, not yet normalised embedding of one input, computed in a memory of its own: no sequence is touched. out
+     * holds info->embedding_size floats. FULL: the input is longer than the engine can pool. */
+    enum engine_status (*embed)(struct engine *engine, const engine_token *tokens, unsigned count, float *out);
     void (*sequence_copy)(struct engine *engine, unsigned from, unsigned to, unsigned length); /* first length tokens */
     bool (*sequence_trim)(struct engine *engine, unsigned sequence, unsigned length); /* keep the first length tokens */
 
     /* Grammars (GBNF). text is checked here: NULL and *err (ERR_INVALID_PARAMETERS) when it does not parse. lazy: the
      * grammar sleeps until one of the trigger patterns (regular expressions over the generated text) or trigger tokens
-     * appears. */
+     * appears. Any thread; one grammar belongs to one thread at a time. */
     struct engine_grammar *(*grammar_new)(const struct engine *engine, const char *text, bool lazy,
                                           const char *const *patterns, size_t pattern_count,
                                           const engine_token *tokens, size_t token_count, struct err *err);

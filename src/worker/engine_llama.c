@@ -1,0 +1,540 @@
+/* The engine over llama.cpp's C API.
+ *
+ * One context generates: a unified cache whose cells all sequences share, so that a prefix is copied between
+ * sequences by marking cells, and so that sequence ids need not be dense. It computes logits only. Embeddings come
+ * from a second context with pooling, made at the first input and remade when one is longer than all before it: it
+ * must take the whole input in one micro-batch, because pooling does not span micro-batches. An encoder model has only
+ * that second context.
+ *
+ * Opening does nothing that the first token does not need (no warm-up, no second context, no measurement): the time
+ * from spawn to first token is part of the contract.
+ *
+ * llama.cpp's log goes to ours. Its callback is global; the last error line is kept per thread, so that a failed open
+ * can say llama.cpp's own reason. */
+#include <llama.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "obs/log.h"
+#include "worker/chat_shim.h"
+#include "worker/engine.h"
+
+#define DEFAULT_CONTEXT 8192
+#define DEFAULT_BATCH 2048
+#define DEFAULT_UBATCH 512
+#define DEFAULT_SEQUENCES 16
+#define ALL_LAYERS 999
+
+struct engine {
+    struct engine_info info;
+    struct llama_model *model;
+    const struct llama_vocab *vocab;
+    struct llama_context *context;
+    struct llama_batch batch;
+    struct llama_context *embedder;
+    unsigned embedder_size;
+    struct llama_context_params params;
+    char *strings[8]; /* what info points to */
+    unsigned string_count;
+};
+
+struct engine_grammar {
+    struct llama_sampler *sampler; /* NULL once the text has left the grammar */
+    llama_token_data *scratch;
+    unsigned vocabulary;
+};
+
+/* ---- log ---- */
+
+static _Thread_local char last_error[LIMIT_ERR_MESSAGE];
+
+static void on_llama_log(enum ggml_log_level level, const char *text, void *arg)
+{
+    (void)arg;
+    struct str line = {text, strlen(text)};
+    while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == ' '))
+        line.n--;
+    if (line.n == 0)
+        return;
+    bool error = level == GGML_LOG_LEVEL_ERROR;
+    if (error && !memmem(line.p, line.n, "failed to load model", 20)) /* says nothing that the line before did not */
+        snprintf(last_error, sizeof last_error, STR_FMT, STR_ARG(line));
+    if (error)
+        log_warn("llama.cpp", "line=" STR_FMT, STR_ARG(line));
+    else if (log_enabled(LOG_DEBUG))
+        log_debug("llama.cpp", "line=" STR_FMT, STR_ARG(line));
+}
+
+static void library_init(void)
+{
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+    if (atomic_flag_test_and_set(&done))
+        return;
+    llama_log_set(on_llama_log, NULL);
+    llama_backend_init();
+}
+
+/* ---- open ---- */
+
+static unsigned usable_cores(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    return count > 0 ? (unsigned)count : 1;
+}
+
+static const char *keep(struct engine *engine, const char *text)
+{
+    char *copy = mem_strdup(text);
+    engine->strings[engine->string_count++] = copy;
+    return copy;
+}
+
+static const char *meta(struct engine *engine, const char *key)
+{
+    char value[512];
+    int length = llama_model_meta_val_str(engine->model, key, value, sizeof value);
+    return keep(engine, length < 0 ? "" : value);
+}
+
+static const char *token_text(struct engine *engine, llama_token token)
+{
+    char text[256];
+    int length = token == LLAMA_TOKEN_NULL ? 0
+                                           : llama_token_to_piece(engine->vocab, token, text, sizeof text - 1, 0, true);
+    text[length > 0 ? length : 0] = '\0';
+    return keep(engine, text);
+}
+
+static bool cache_type(const char *name, enum ggml_type *ret_type)
+{
+    static const struct {
+        const char *name;
+        enum ggml_type type;
+    } types[] = {{"f16", GGML_TYPE_F16},
+                 {"f32", GGML_TYPE_F32},
+                 {"bf16", GGML_TYPE_BF16},
+                 {"q8_0", GGML_TYPE_Q8_0},
+                 {"q4_0", GGML_TYPE_Q4_0}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(name, types[i].name) == 0) {
+            *ret_type = types[i].type;
+            return true;
+        }
+    return false;
+}
+
+static enum llama_pooling_type to_llama_pooling(enum engine_pooling pooling)
+{
+    switch (pooling) {
+    case ENGINE_POOLING_DEFAULT: return LLAMA_POOLING_TYPE_UNSPECIFIED;
+    case ENGINE_POOLING_NONE: return LLAMA_POOLING_TYPE_NONE;
+    case ENGINE_POOLING_MEAN: return LLAMA_POOLING_TYPE_MEAN;
+    case ENGINE_POOLING_CLS: return LLAMA_POOLING_TYPE_CLS;
+    case ENGINE_POOLING_LAST: return LLAMA_POOLING_TYPE_LAST;
+    case ENGINE_POOLING_RANK: return LLAMA_POOLING_TYPE_RANK;
+    }
+    return LLAMA_POOLING_TYPE_UNSPECIFIED;
+}
+
+/* The configured pooling, else the file's, else the mean. */
+static enum engine_pooling choose_pooling(const struct engine *engine, enum engine_pooling configured)
+{
+    static const enum engine_pooling by_number[] = {ENGINE_POOLING_NONE, ENGINE_POOLING_MEAN, ENGINE_POOLING_CLS,
+                                                    ENGINE_POOLING_LAST, ENGINE_POOLING_RANK};
+    char key[128], value[16];
+    uint64_t number;
+    if (configured != ENGINE_POOLING_DEFAULT)
+        return configured;
+    snprintf(key, sizeof key, "%s.pooling_type", engine->info.architecture);
+    if (llama_model_meta_val_str(engine->model, key, value, sizeof value) < 0 || !str_u64(str_from(value), 4, &number) ||
+        number == 0)
+        return ENGINE_POOLING_MEAN;
+    return by_number[number];
+}
+
+/* A model without causal attention encodes; it has no next token. */
+static bool is_encoder(const struct engine *engine)
+{
+    char key[128], value[16];
+    snprintf(key, sizeof key, "%s.attention.causal", engine->info.architecture);
+    bool acausal = llama_model_meta_val_str(engine->model, key, value, sizeof value) >= 0 && strcmp(value, "false") == 0;
+    return acausal || (llama_model_has_encoder(engine->model) && !llama_model_has_decoder(engine->model));
+}
+
+static bool on_load_progress(float fraction, void *arg)
+{
+    const struct engine_config *config = arg;
+    return !config->on_progress || config->on_progress(config->arg, fraction);
+}
+
+static bool load_model(struct engine *engine, const struct engine_config *config, struct err *err)
+{
+    struct llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = config->gpu_layers < 0 ? ALL_LAYERS : config->gpu_layers;
+    params.load_mode = config->memory_map
+                           ? (config->memory_lock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
+                           : (config->memory_lock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
+    params.progress_callback = on_load_progress;
+    params.progress_callback_user_data = (void *)config;
+    last_error[0] = '\0';
+    engine->model = llama_model_load_from_file(config->path, params);
+    if (!engine->model)
+        return err_set(err, ERR_MODEL_LOAD_FAILED, "the model %s cannot be loaded: %s", config->path,
+                       *last_error ? last_error : "llama.cpp gave no reason");
+    engine->vocab = llama_model_get_vocab(engine->model);
+    return true;
+}
+
+static void describe_model(struct engine *engine)
+{
+    struct engine_info *info = &engine->info;
+    char text[256];
+    info->name = "llama";
+    info->build = llama_version();
+    llama_model_desc(engine->model, text, sizeof text);
+    info->description = keep(engine, text);
+    info->architecture = meta(engine, "general.architecture");
+    info->quantization = llama_ftype_name(llama_model_ftype(engine->model));
+    info->model_name = meta(engine, "general.name");
+    const char *chat_template = llama_model_chat_template(engine->model, NULL);
+    info->chat_template = chat_template ? chat_template : "";
+    info->bos = llama_vocab_bos(engine->vocab);
+    info->eos = llama_vocab_eos(engine->vocab);
+    info->fim_prefix = llama_vocab_fim_pre(engine->vocab);
+    info->fim_suffix = llama_vocab_fim_suf(engine->vocab);
+    info->fim_middle = llama_vocab_fim_mid(engine->vocab);
+    info->bos_text = token_text(engine, info->bos);
+    info->eos_text = token_text(engine, info->eos);
+    info->weight_bytes = llama_model_size(engine->model);
+    info->parameters = llama_model_n_params(engine->model);
+    info->vocabulary = (unsigned)llama_vocab_n_tokens(engine->vocab);
+    info->context_train = (unsigned)llama_model_n_ctx_train(engine->model);
+    info->embedding_size = (unsigned)llama_model_n_embd_out(engine->model);
+    info->add_bos = llama_vocab_get_add_bos(engine->vocab);
+    info->add_eos = llama_vocab_get_add_eos(engine->vocab);
+    info->can_trim = !llama_model_is_recurrent(engine->model) && !llama_model_is_hybrid(engine->model);
+    info->embedding_only = is_encoder(engine);
+    info->llama_model = engine->model;
+}
+
+static unsigned or_default(unsigned value, unsigned fallback)
+{
+    return value ? value : fallback;
+}
+
+static unsigned smaller(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+static bool choose_sizes(struct engine *engine, const struct engine_config *config, struct err *err)
+{
+    struct engine_info *info = &engine->info;
+    unsigned cap = info->context_train ? smaller(info->context_train, DEFAULT_CONTEXT) : DEFAULT_CONTEXT;
+    info->context_sequence = or_default(config->context_size, cap);
+    info->sequences = smaller(or_default(config->sequences, DEFAULT_SEQUENCES), LIMIT_SEQUENCES);
+    info->batch = or_default(config->batch, DEFAULT_BATCH);
+    info->ubatch = smaller(or_default(config->ubatch, DEFAULT_UBATCH), info->batch);
+    info->sequences = smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
+    info->threads = or_default(config->threads, usable_cores());
+    info->pooling = choose_pooling(engine, config->pooling);
+
+    struct llama_context_params *params = &engine->params;
+    *params = llama_context_default_params();
+    if (!cache_type(config->kv_type ? config->kv_type : "f16", &params->type_k))
+        return err_set(err, ERR_CONFIG, "kv_type \"%s\" is not known; use f16, f32, bf16, q8_0 or q4_0",
+                       config->kv_type);
+    params->type_v = params->type_k;
+    params->n_ctx = info->context_sequence;
+    params->n_batch = info->batch;
+    params->n_ubatch = info->ubatch;
+    params->n_seq_max = info->sequences;
+    params->n_threads = params->n_threads_batch = (int)info->threads;
+    params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+                              : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
+                                                                  : LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params->kv_unified = true;
+    params->no_perf = true;
+    return true;
+}
+
+static void *make_context(struct engine *engine, struct llama_context_params params, struct err *err)
+{
+    last_error[0] = '\0';
+    struct llama_context *context = llama_init_from_model(engine->model, params);
+    if (!context)
+        err_set(err, ERR_INSUFFICIENT_MEMORY, "a context of %u tokens cannot be made: %s", params.n_ctx,
+                *last_error ? last_error : "llama.cpp gave no reason");
+    return context;
+}
+
+static bool open_generator(struct engine *engine, struct err *err)
+{
+    struct engine_info *info = &engine->info;
+    engine->context = make_context(engine, engine->params, err);
+    if (!engine->context)
+        return false;
+    info->context = llama_n_ctx(engine->context);
+    if (!info->can_trim) /* a recurrent state takes no cells: only the sequences' own length bounds them */
+        info->context = info->context_sequence * info->sequences;
+    engine->batch = llama_batch_init((int)info->batch, 0, 1);
+    return true;
+}
+
+static void llama_engine_close(struct engine *engine)
+{
+    if (!engine)
+        return;
+    if (engine->batch.token)
+        llama_batch_free(engine->batch);
+    llama_free(engine->embedder);
+    llama_free(engine->context);
+    llama_model_free(engine->model);
+    for (unsigned i = 0; i < engine->string_count; i++)
+        mem_free(engine->strings[i]);
+    mem_free(engine);
+}
+
+static struct engine *llama_engine_open(const struct engine_config *config, struct err *err)
+{
+    struct engine *engine = mem_calloc(1, sizeof *engine);
+    library_init();
+    if (!load_model(engine, config, err))
+        goto fail;
+    describe_model(engine);
+    if (!choose_sizes(engine, config, err))
+        goto fail;
+    if (engine->info.embedding_only)
+        engine->info.context = engine->info.context_sequence;
+    else if (!open_generator(engine, err))
+        goto fail;
+    return engine;
+
+fail:
+    llama_engine_close(engine);
+    return NULL;
+}
+
+static const struct engine_info *llama_engine_info(const struct engine *engine)
+{
+    return &engine->info;
+}
+
+/* ---- vocabulary ---- */
+
+static int llama_engine_tokenize(const struct engine *engine, struct str text, bool add_special, bool parse_special,
+                                 engine_token *out, int capacity)
+{
+    if (text.n > INT32_MAX / 2 || llama_vocab_type(engine->vocab) == LLAMA_VOCAB_TYPE_NONE)
+        return -1;
+    int count = llama_tokenize(engine->vocab, text.p ? text.p : "", (int)text.n, out, capacity, add_special,
+                               parse_special);
+    return count == INT32_MIN ? -1 : count < 0 ? -count : count;
+}
+
+static int llama_engine_piece(const struct engine *engine, engine_token token, bool special, char *out, int capacity)
+{
+    if (token < 0 || (unsigned)token >= engine->info.vocabulary)
+        return 0;
+    int length = llama_token_to_piece(engine->vocab, token, out, capacity, 0, special);
+    return length < 0 ? -length : length;
+}
+
+static bool llama_engine_is_end(const struct engine *engine, engine_token token)
+{
+    return llama_vocab_is_eog(engine->vocab, token);
+}
+
+/* ---- decode ---- */
+
+static enum engine_status llama_engine_decode(struct engine *engine, const struct engine_row *rows, unsigned count)
+{
+    struct llama_batch *batch = &engine->batch;
+    batch->n_tokens = (int)count;
+    for (unsigned i = 0; i < count; i++) {
+        batch->token[i] = rows[i].token;
+        batch->pos[i] = (llama_pos)rows[i].position;
+        batch->n_seq_id[i] = 1;
+        batch->seq_id[i][0] = (llama_seq_id)rows[i].sequence;
+        batch->logits[i] = rows[i].logits;
+    }
+    int status = llama_decode(engine->context, *batch);
+    if (status == 0)
+        return ENGINE_OK;
+    if (status == 1)
+        return ENGINE_FULL;
+    log_error("llama_decode failed", "status=%d rows=%u", status, count);
+    return ENGINE_FAILED;
+}
+
+static float *llama_engine_logits(struct engine *engine, unsigned row)
+{
+    return llama_get_logits_ith(engine->context, (int)row);
+}
+
+static void llama_engine_copy(struct engine *engine, unsigned from, unsigned to, unsigned length)
+{
+    llama_memory_t memory = llama_get_memory(engine->context);
+    llama_pos end = engine->info.can_trim ? (llama_pos)length : -1;
+    llama_memory_seq_cp(memory, (llama_seq_id)from, (llama_seq_id)to, 0, end);
+}
+
+static bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned length)
+{
+    return llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, (llama_pos)length, -1);
+}
+
+/* ---- embeddings ---- */
+
+/* Room for count tokens in one micro-batch: the next power of two, so that a context is remade rarely. */
+static bool make_embedder(struct engine *engine, unsigned count)
+{
+    unsigned size = DEFAULT_UBATCH;
+    while (size < count)
+        size *= 2;
+    llama_free(engine->embedder);
+    engine->embedder = NULL;
+    struct llama_context_params params = engine->params;
+    params.embeddings = true;
+    params.pooling_type = to_llama_pooling(engine->info.pooling);
+    params.n_ctx = params.n_batch = params.n_ubatch = size;
+    params.n_seq_max = 1;
+    engine->embedder = make_context(engine, params, NULL);
+    engine->embedder_size = engine->embedder ? size : 0;
+    return engine->embedder != NULL;
+}
+
+static enum engine_status llama_engine_embed(struct engine *engine, const engine_token *tokens, unsigned count,
+                                             float *out)
+{
+    if (count == 0 || count > engine->info.context_sequence)
+        return ENGINE_FULL;
+    if (engine->embedder_size < count && !make_embedder(engine, count))
+        return ENGINE_FULL;
+    struct llama_batch batch = llama_batch_init((int)count, 0, 1);
+    batch.n_tokens = (int)count;
+    for (unsigned i = 0; i < count; i++) {
+        batch.token[i] = tokens[i];
+        batch.pos[i] = (llama_pos)i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = true;
+    }
+    llama_memory_t memory = llama_get_memory(engine->embedder);
+    if (memory)
+        llama_memory_clear(memory, false);
+    bool encodes = llama_model_has_encoder(engine->model) && !llama_model_has_decoder(engine->model);
+    int status = encodes ? llama_encode(engine->embedder, batch) : llama_decode(engine->embedder, batch);
+    llama_batch_free(batch);
+    if (status != 0)
+        return ENGINE_FAILED;
+    const float *pooled = engine->info.pooling == ENGINE_POOLING_NONE ? llama_get_embeddings_ith(engine->embedder, -1)
+                                                                      : llama_get_embeddings_seq(engine->embedder, 0);
+    if (!pooled)
+        return ENGINE_FAILED;
+    unsigned size = engine->info.pooling == ENGINE_POOLING_RANK ? 1 : engine->info.embedding_size;
+    memcpy(out, pooled, size * sizeof *out);
+    return ENGINE_OK;
+}
+
+/* ---- grammars ---- */
+
+/* llama.cpp's parser descends by recursion. */
+static bool too_deep(const char *text)
+{
+    unsigned depth = 0;
+    for (; *text; text++) {
+        depth += *text == '(';
+        depth -= *text == ')' && depth > 0;
+        if (depth > LIMIT_GRAMMAR_DEPTH)
+            return true;
+    }
+    return false;
+}
+
+static struct engine_grammar *wrap_grammar(struct llama_sampler *sampler, unsigned vocabulary)
+{
+    struct engine_grammar *grammar = mem_calloc(1, sizeof *grammar);
+    grammar->sampler = sampler;
+    grammar->vocabulary = vocabulary;
+    return grammar;
+}
+
+static struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,
+                                                       const char *const *patterns, size_t pattern_count,
+                                                       const engine_token *tokens, size_t token_count, struct err *err)
+{
+    if (strlen(text) > LIMIT_GRAMMAR_BYTES || too_deep(text)) {
+        err_set_param(err, ERR_INVALID_PARAMETERS, "grammar", "the grammar is larger or nested deeper than is allowed");
+        return NULL;
+    }
+    struct llama_sampler *sampler =
+        shim_grammar_new(engine->vocab, text, lazy, patterns, pattern_count, tokens, token_count, err);
+    return sampler ? wrap_grammar(sampler, engine->info.vocabulary) : NULL;
+}
+
+static struct engine_grammar *llama_engine_grammar_copy(const struct engine_grammar *grammar)
+{
+    return wrap_grammar(grammar->sampler ? llama_sampler_clone(grammar->sampler) : NULL, grammar->vocabulary);
+}
+
+static void llama_engine_grammar_free(struct engine_grammar *grammar)
+{
+    if (!grammar)
+        return;
+    if (grammar->sampler)
+        llama_sampler_free(grammar->sampler);
+    mem_free(grammar->scratch);
+    mem_free(grammar);
+}
+
+static void llama_engine_grammar_mask(struct engine_grammar *grammar, struct engine_candidate *candidates, size_t count)
+{
+    if (!grammar->sampler || count == 0)
+        return;
+    llama_token_data single, *data = &single;
+    if (count > 1) {
+        if (!grammar->scratch)
+            grammar->scratch = mem_calloc(grammar->vocabulary, sizeof *grammar->scratch);
+        data = grammar->scratch;
+    }
+    for (size_t i = 0; i < count; i++)
+        data[i] = (llama_token_data){.id = candidates[i].token, .logit = candidates[i].logit};
+    llama_token_data_array array = {.data = data, .size = count, .selected = -1};
+    llama_sampler_apply(grammar->sampler, &array);
+    for (size_t i = 0; i < count; i++)
+        candidates[i].logit = data[i].logit;
+}
+
+static void llama_engine_grammar_accept(struct engine_grammar *grammar, engine_token token)
+{
+    if (!grammar->sampler || shim_grammar_accept(grammar->sampler, token))
+        return;
+    log_warn("the reply has left its grammar; it goes on without", "token=%d", token);
+    llama_sampler_free(grammar->sampler);
+    grammar->sampler = NULL;
+}
+
+const struct engine_ops engine_llama = {
+    .name = "llama",
+    .open = llama_engine_open,
+    .close = llama_engine_close,
+    .info = llama_engine_info,
+    .tokenize = llama_engine_tokenize,
+    .piece = llama_engine_piece,
+    .is_end = llama_engine_is_end,
+    .decode = llama_engine_decode,
+    .logits = llama_engine_logits,
+    .embed = llama_engine_embed,
+    .sequence_copy = llama_engine_copy,
+    .sequence_trim = llama_engine_trim,
+    .grammar_new = llama_engine_grammar_new,
+    .grammar_copy = llama_engine_grammar_copy,
+    .grammar_free = llama_engine_grammar_free,
+    .grammar_mask = llama_engine_grammar_mask,
+    .grammar_accept = llama_engine_grammar_accept,
+};
