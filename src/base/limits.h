@@ -22,7 +22,6 @@
 #define LIMIT_CONNECTIONS 65536          /* most connections one listener may be told to hold */
 #define LIMIT_POOL_IDLE 64               /* idle upstream connections kept for one target */
 #define LIMIT_CONNECT_MS 5000            /* connecting to an upstream */
-#define LIMIT_KEEP_ALIVE_MS 75000        /* default of server.keep_alive_seconds: idle between requests */
 #define LIMIT_LINGER_MS 2000             /* reading on after the last reply, so that the client gets to see it */
 #define LIMIT_DISCARD_BYTES (256 * 1024) /* unwanted body bytes read before the connection is given up */
 #define LIMIT_REPLY_BYTES (1024u << 20)  /* unsent bytes of one connection, all told */
