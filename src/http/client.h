@@ -32,10 +32,17 @@ void http_client_forget(struct http_client *client, const struct http_target *ta
 
 /* Starts a call. head_lines: complete "Name: value\r\n" lines without Host, Connection, Content-Length and
  * Transfer-Encoding, which are ours. body_length >= 0: Content-Length (first body bytes may be given at once in body);
- * -1: chunked. connect_ms 0: LIMIT_CONNECT_MS. */
+ * -1: chunked. */
 struct http_call *http_call_start(struct http_client *client, const struct http_target *target, struct str method,
                                   struct str path_and_query, struct str head_lines, int64_t body_length, struct str body,
                                   const struct http_call_events *events, void *arg);
+
+/* As http_call_start with the first body bytes in several pieces: head and body leave in one system call. */
+#define HTTP_CALL_PIECES 4
+struct http_call *http_call_startv(struct http_client *client, const struct http_target *target, struct str method,
+                                   struct str path_and_query, struct str head_lines, int64_t body_length,
+                                   const struct str *body, size_t body_count, const struct http_call_events *events,
+                                   void *arg);
 
 bool http_call_write(struct http_call *call, struct str piece); /* false: wait for on_proceed; the piece is kept */
 void http_call_finish(struct http_call *call);                  /* end of the request body */

@@ -1,0 +1,663 @@
+/* The pooled client. A call owns a link (one connection to an upstream) while it runs; a link that is clean afterwards
+ * goes to its target's pool and is read there too, so that an upstream's close is noticed before the link is used.
+ *
+ * A reused link can still die in the moment of use. Then nobody knows whether the request was carried out, so it is
+ * sent again, once and on a fresh link, only if nothing was written at all, or the method is idempotent and the whole
+ * request is at hand (kept only in that case, until the first byte of the reply).
+ *
+ * Invariants: call->link->call == call while both live; events come from the loop only, never from inside an http_call_
+ * function; a call is freed right before its on_end or on_error, or in http_call_cancel. */
+#include "http/client.h"
+
+#include <assert.h>
+
+#include "base/arena.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "http/wire.h"
+
+struct pool {
+    struct http_target target;
+    struct list idle; /* struct link, most recently used first */
+    size_t count;
+};
+
+struct link {
+    struct wire wire;
+    struct list list; /* the pool's idle, or the client's busy */
+    struct http_client *client;
+    struct pool *pool;
+    struct http_call *call; /* NULL: idle */
+    struct buf in;          /* an incomplete head, or bytes that wait while paused */
+    struct deadline deadline;
+    uv_connect_t *connecting;
+    bool fresh; /* no reply has come over it yet */
+};
+
+enum reply_state { REPLY_HEAD, REPLY_BODY };
+
+struct http_call {
+    struct link *link;
+    const struct http_call_events *events;
+    void *arg;
+    struct http_body body;
+    size_t scanned;
+    int64_t body_left; /* of the request's; -1: chunked */
+    char *again;       /* the request, while it may be sent once more; NULL: it may not */
+    size_t again_length;
+    struct loop_soon soon;
+    enum http_method method;
+    enum reply_state state;
+    unsigned interims;
+    bool sent_all, blocked, paused, keep_alive, heard;
+};
+
+struct http_client {
+    struct loop *loop;
+    struct map pools; /* by target */
+    struct list busy;
+    size_t links;     /* not closed yet, idle ones too */
+    bool freed;
+};
+
+static void link_process(struct link *link);
+
+/* ---- pools ---- */
+
+static struct pool *pool_find(struct http_client *client, const struct http_target *target, bool create)
+{
+    char key[128];
+    int n = snprintf(key, sizeof key, "%d %s", target->port, target->address);
+    struct pool *pool = map_get(&client->pools, (struct str){key, (size_t)n});
+    if (pool || !create)
+        return pool;
+    pool = mem_calloc(1, sizeof *pool);
+    pool->target = *target;
+    list_init(&pool->idle);
+    map_put(&client->pools, (struct str){key, (size_t)n}, pool);
+    return pool;
+}
+
+static void client_free_when_done(struct http_client *client)
+{
+    struct str key;
+    void *pool;
+    size_t at = 0;
+    if (!client->freed || client->links)
+        return;
+    while (map_next(&client->pools, &at, &key, &pool))
+        mem_free(pool);
+    map_release(&client->pools);
+    mem_free(client);
+}
+
+/* Takes the link out of wherever it is and closes it. */
+static void link_close(struct link *link)
+{
+    if (!link->call && !list_empty(&link->list))
+        link->pool->count--;
+    list_remove(&link->list);
+    deadline_cancel(link->client->loop, &link->deadline);
+    link->call = NULL;
+    if (!link->wire.closing)
+        wire_close(&link->wire, false);
+}
+
+static void on_idle_long(struct deadline *deadline)
+{
+    link_close(container_of(deadline, struct link, deadline));
+}
+
+static void pool_put(struct link *link)
+{
+    struct pool *pool = link->pool;
+    list_remove(&link->list);
+    link->call = NULL;
+    link->fresh = false;
+    if (pool->count >= LIMIT_POOL_IDLE || link->client->freed) {
+        link_close(link);
+        return;
+    }
+    list_push_front(&pool->idle, &link->list);
+    pool->count++;
+    deadline_arm(link->client->loop, &link->deadline, LIMIT_POOL_IDLE_MS, on_idle_long);
+    wire_read(&link->wire);
+}
+
+static struct link *pool_take(struct pool *pool)
+{
+    while (!list_empty(&pool->idle)) {
+        struct link *link = list_first(&pool->idle, struct link, list);
+        if (!wire_broken(&link->wire)) {
+            list_remove(&link->list);
+            pool->count--;
+            deadline_cancel(link->client->loop, &link->deadline);
+            return link;
+        }
+        link_close(link);
+    }
+    return NULL;
+}
+
+/* ---- the end of a call ---- */
+
+/* Frees the call; its link is the caller's to close or keep. */
+static void call_free(struct http_call *call)
+{
+    loop_soon_cancel(&call->soon);
+    mem_free(call->again);
+    mem_free(call);
+}
+
+static void call_fail(struct http_call *call, const struct err *err)
+{
+    const struct http_call_events *events = call->events;
+    void *arg = call->arg;
+    if (call->link)
+        link_close(call->link);
+    call_free(call);
+    events->on_error(arg, err);
+}
+
+static void call_end(struct http_call *call)
+{
+    const struct http_call_events *events = call->events;
+    void *arg = call->arg;
+    struct link *link = call->link;
+    if (call->keep_alive && call->sent_all && link->in.len == 0 && !wire_unsent(&link->wire))
+        pool_put(link);
+    else
+        link_close(link);
+    call_free(call);
+    events->on_end(arg);
+}
+
+void http_call_cancel(struct http_call *call)
+{
+    if (call->link)
+        link_close(call->link);
+    call_free(call);
+}
+
+/* ---- links ---- */
+
+static void call_failed_soon(struct loop_soon *soon)
+{
+    struct http_call *call = container_of(soon, struct http_call, soon);
+    struct err err;
+    err_set(&err, ERR_BAD_GATEWAY, "No connection to the upstream.");
+    call_fail(call, &err);
+}
+
+static void link_gone(struct link *link, int status);
+
+static void on_connect_late(struct deadline *deadline)
+{
+    link_gone(container_of(deadline, struct link, deadline), UV_ETIMEDOUT);
+}
+
+static void on_connected(uv_connect_t *req, int status)
+{
+    struct link *link = req->data;
+    mem_free(req);
+    link->connecting = NULL;
+    if (link->wire.closing)
+        return;
+    deadline_cancel(link->client->loop, &link->deadline);
+    if (status < 0) {
+        link_gone(link, status);
+        return;
+    }
+    if (link->pool->target.port)
+        uv_tcp_nodelay(&link->wire.tcp, 1);
+    wire_read(&link->wire);
+    if (link->call->paused)
+        wire_pause(&link->wire);
+}
+
+static int link_connect(struct link *link)
+{
+    const struct http_target *target = &link->pool->target;
+    struct sockaddr_storage at;
+    link->connecting = mem_calloc(1, sizeof *link->connecting);
+    link->connecting->data = link;
+    if (target->port == 0) {
+        uv_pipe_connect(link->connecting, &link->wire.pipe, target->address, on_connected);
+        return 0;
+    }
+    int rc = uv_ip4_addr(target->address, target->port, (struct sockaddr_in *)&at);
+    if (rc != 0)
+        rc = uv_ip6_addr(target->address, target->port, (struct sockaddr_in6 *)&at);
+    if (rc == 0)
+        rc = uv_tcp_connect(link->connecting, &link->wire.tcp, (struct sockaddr *)&at, on_connected);
+    if (rc != 0) {
+        mem_free(link->connecting);
+        link->connecting = NULL;
+    }
+    return rc;
+}
+
+static const struct wire_events link_events;
+
+static struct link *link_new(struct http_client *client, struct pool *pool)
+{
+    struct link *link = mem_calloc(1, sizeof *link);
+    link->client = client;
+    link->pool = pool;
+    link->fresh = true;
+    if (pool->target.port)
+        wire_init_tcp(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
+    else
+        wire_init_pipe(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
+    buf_init(&link->in, LIMIT_HEAD_BYTES + 2 * LOOP_READ_BYTES);
+    list_init(&link->list);
+    client->links++;
+    return link;
+}
+
+/* Gives the call a fresh link. false: not even a beginning. */
+static bool call_connect(struct http_call *call, struct http_client *client, struct pool *pool)
+{
+    struct link *link = link_new(client, pool);
+    list_push(&client->busy, &link->list);
+    link->call = call;
+    call->link = link;
+    if (link_connect(link) != 0) {
+        link_close(link);
+        call->link = NULL;
+        return false;
+    }
+    deadline_arm(client->loop, &link->deadline, LIMIT_CONNECT_MS, on_connect_late);
+    return true;
+}
+
+/* Sends the kept request again over a fresh link. */
+static bool call_again(struct http_call *call)
+{
+    struct link *old = call->link;
+    if (old->fresh || call->heard || !call->again)
+        return false;
+    struct http_client *client = old->client;
+    struct pool *pool = old->pool;
+    link_close(old);
+    if (!call_connect(call, client, pool)) {
+        loop_soon(client->loop, &call->soon, call_failed_soon);
+        return true;
+    }
+    wire_write(&call->link->wire, &(struct str){call->again, call->again_length}, 1);
+    return true;
+}
+
+static void link_gone(struct link *link, int status)
+{
+    struct http_call *call = link->call;
+    struct err err;
+    if (!call) {
+        link_close(link);
+        return;
+    }
+    if (call->state == REPLY_BODY && call->body.kind == HTTP_BODY_UNTIL_CLOSE && status == UV_EOF && !link->in.len) {
+        call->keep_alive = false;
+        call_end(call);
+        return;
+    }
+    if (call_again(call))
+        return;
+    if (status == UV_ETIMEDOUT)
+        err_set(&err, ERR_TIMEOUT, "The upstream does not answer.");
+    else if (call->heard)
+        err_set(&err, ERR_BAD_GATEWAY, "The upstream broke off its reply: %s.", uv_strerror(status));
+    else
+        err_set(&err, ERR_BAD_GATEWAY, "The upstream cannot be reached: %s.", uv_strerror(status));
+    call_fail(call, &err);
+}
+
+/* ---- the reply ---- */
+
+static void bad_reply(struct http_call *call, const char *what)
+{
+    struct err err;
+    err_set(&err, ERR_BAD_GATEWAY, "%s", what);
+    call_fail(call, &err);
+}
+
+/* Takes a head from the bytes: how many it was, 0 to wait for more or when the call is gone. */
+static size_t take_head(struct http_call *call, struct str bytes)
+{
+    struct link *link = call->link;
+    size_t n = http_head_length(bytes.p, bytes.n, &call->scanned);
+    if (n == 0) {
+        if (bytes.n > LIMIT_HEAD_BYTES)
+            bad_reply(call, "The upstream's reply has a head that is too large.");
+        return 0;
+    }
+    call->scanned = 0;
+    struct arena arena;
+    struct http_head head;
+    struct err err;
+    arena_init(&arena);
+    if (!http_head_parse_response(bytes.p, n, call->method, &arena, &head, &err)) {
+        call_fail(call, &err);
+    } else if (head.status == 101 || (head.status < 200 && ++call->interims > LIMIT_INTERIM_REPLIES)) {
+        bad_reply(call, "The upstream's reply does not come to an end of its interim replies.");
+    } else if (head.status >= 200) {
+        http_body_init(&call->body, head.body_kind, head.content_length);
+        call->keep_alive = head.keep_alive;
+        call->state = REPLY_BODY;
+        call->events->on_head(call->arg, &head);
+    }
+    arena_dispose(&arena);
+    return link->call ? n : 0; /* a call that ended has no link, or its link another call or none */
+}
+
+/* Hands on one piece of the body. As take_head. */
+static size_t take_body(struct http_call *call, struct str bytes)
+{
+    struct str piece;
+    size_t n = http_body_feed(&call->body, bytes.p, bytes.n, &piece);
+    if (n == SIZE_MAX) {
+        bad_reply(call, "The upstream's reply is not in chunked coding.");
+        return 0;
+    }
+    if (piece.n)
+        call->events->on_data(call->arg, piece);
+    return n;
+}
+
+/* Works through the bytes; returns those that are left, none when the call has ended. */
+static struct str process(struct link *link, struct str bytes)
+{
+    struct http_call *call = link->call;
+    while (link->call == call && !call->paused) {
+        if (call->state == REPLY_BODY && call->body.done) {
+            if (bytes.n)
+                call->keep_alive = false; /* more than was asked for: this upstream lost count */
+            call_end(call);
+            return STR_NONE;
+        }
+        if (bytes.n == 0)
+            return bytes;
+        size_t n = call->state == REPLY_HEAD ? take_head(call, bytes) : take_body(call, bytes);
+        if (link->call != call)
+            return STR_NONE;
+        if (n == 0)
+            break;
+        bytes.p += n;
+        bytes.n -= n;
+    }
+    return link->call == call ? bytes : STR_NONE;
+}
+
+static void link_process(struct link *link)
+{
+    struct str rest = process(link, buf_view(&link->in));
+    if (!link->call)
+        return;
+    buf_consume(&link->in, link->in.len - rest.n);
+    if (link->in.len == 0)
+        buf_release(&link->in);
+    if (link->call->paused)
+        wire_pause(&link->wire);
+    else
+        wire_read(&link->wire);
+}
+
+static void on_bytes(struct wire *wire, const char *bytes, size_t n)
+{
+    struct link *link = container_of(wire, struct link, wire);
+    if (!link->call) { /* an idle upstream has nothing to say */
+        link_close(link);
+        return;
+    }
+    link->call->heard = true;
+    mem_free(link->call->again);
+    link->call->again = NULL;
+    if (link->in.len) {
+        buf_append(&link->in, bytes, n);
+        link_process(link);
+        return;
+    }
+    struct str rest = process(link, (struct str){bytes, n});
+    if (!link->call)
+        return;
+    buf_append(&link->in, rest.p, rest.n);
+    if (link->call->paused)
+        wire_pause(&link->wire);
+}
+
+static void on_gone(struct wire *wire, int status)
+{
+    link_gone(container_of(wire, struct link, wire), status);
+}
+
+static void on_sent(struct wire *wire)
+{
+    struct link *link = container_of(wire, struct link, wire);
+    struct http_call *call = link->call;
+    if (!call || !call->blocked)
+        return;
+    call->blocked = false;
+    if (call->events->on_proceed)
+        call->events->on_proceed(call->arg);
+}
+
+static void on_closed(struct wire *wire)
+{
+    struct link *link = container_of(wire, struct link, wire);
+    struct http_client *client = link->client;
+    buf_release(&link->in);
+    mem_free(link);
+    client->links--;
+    client_free_when_done(client);
+}
+
+static const struct wire_events link_events = {
+    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = on_closed};
+
+/* ---- the request ---- */
+
+static void write_body(struct http_call *call, struct str piece)
+{
+    char size_line[24];
+    struct str all[] = {{size_line, 0}, piece, STR("\r\n")};
+    if (piece.n == 0)
+        return;
+    if (call->body_left < 0) {
+        all[0].n = (size_t)snprintf(size_line, sizeof size_line, "%zx\r\n", piece.n);
+        wire_write(&call->link->wire, all, 3);
+        return;
+    }
+    assert((uint64_t)call->body_left >= piece.n);
+    call->body_left -= (int64_t)piece.n;
+    call->sent_all = call->body_left == 0;
+    wire_write(&call->link->wire, &piece, 1);
+}
+
+static enum http_method method_from(struct str method)
+{
+    return str_eq(method, STR("HEAD")) ? HTTP_HEAD : str_eq(method, STR("GET")) ? HTTP_GET : HTTP_OTHER;
+}
+
+static bool is_idempotent(struct str method)
+{
+    static const char *const names[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_eq(method, str_from(names[i])))
+            return true;
+    return false;
+}
+
+/* Writes the request over an idle link or, if the first one fails without having taken a byte, a fresh one. */
+static bool call_send(struct http_call *call, struct http_client *client, struct pool *pool, const struct str *pieces,
+                      size_t count)
+{
+    struct link *link;
+    while ((link = pool_take(pool))) {
+        link->call = call;
+        call->link = link;
+        list_push(&client->busy, &link->list);
+        wire_write(&link->wire, pieces, count);
+        if (!wire_broken(&link->wire))
+            return true;
+        link_close(link);
+    }
+    if (!call_connect(call, client, pool))
+        return false;
+    wire_write(&call->link->wire, pieces, count);
+    return true;
+}
+
+static char *join(const struct str *pieces, size_t count, size_t *ret_length)
+{
+    size_t n = 0, at = 0;
+    for (size_t i = 0; i < count; i++)
+        n += pieces[i].n;
+    char *text = mem_alloc(n + 1);
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].n)
+            memcpy(text + at, pieces[i].p, pieces[i].n);
+        at += pieces[i].n;
+    }
+    *ret_length = n;
+    return text;
+}
+
+static struct str host_line(const struct http_target *target, char *out, size_t size)
+{
+    bool v6 = target->port && strchr(target->address, ':');
+    int n = target->port ? snprintf(out, size, " HTTP/1.1\r\nHost: %s%s%s:%d\r\n", v6 ? "[" : "", target->address,
+                                    v6 ? "]" : "", target->port)
+                         : snprintf(out, size, " HTTP/1.1\r\nHost: localhost\r\n");
+    return (struct str){out, (size_t)n};
+}
+
+struct http_call *http_call_startv(struct http_client *client, const struct http_target *target, struct str method,
+                                   struct str path_and_query, struct str head_lines, int64_t body_length,
+                                   const struct str *body, size_t body_count, const struct http_call_events *events,
+                                   void *arg)
+{
+    char host[160], framing[64];
+    struct str pieces[6 + HTTP_CALL_PIECES];
+    struct http_call *call = mem_calloc(1, sizeof *call);
+    size_t n = 0, given = 0;
+    assert(body_count <= HTTP_CALL_PIECES);
+    call->events = events;
+    call->arg = arg;
+    call->method = method_from(method);
+    for (size_t i = 0; i < body_count; i++)
+        given += body[i].n;
+    assert(body_length < 0 ? given == 0 : (uint64_t)body_length >= given);
+    call->body_left = body_length < 0 ? -1 : body_length - (int64_t)given;
+    call->sent_all = call->body_left == 0;
+    pieces[n++] = method;
+    pieces[n++] = STR(" ");
+    pieces[n++] = path_and_query;
+    pieces[n++] = host_line(target, host, sizeof host);
+    pieces[n++] = head_lines;
+    if (body_length < 0)
+        pieces[n++] = STR("Transfer-Encoding: chunked\r\n\r\n");
+    else if (body_length == 0 && is_idempotent(method))
+        pieces[n++] = STR("\r\n");
+    else
+        pieces[n++] = (struct str){framing, (size_t)snprintf(framing, sizeof framing, "Content-Length: %lld\r\n\r\n",
+                                                             (long long)body_length)};
+    for (size_t i = 0; i < body_count; i++)
+        pieces[n++] = body[i];
+    struct pool *pool = pool_find(client, target, true);
+    if (call->sent_all && is_idempotent(method) && !list_empty(&pool->idle))
+        call->again = join(pieces, n, &call->again_length);
+    if (!call_send(call, client, pool, pieces, n))
+        loop_soon(client->loop, &call->soon, call_failed_soon);
+    return call;
+}
+
+struct http_call *http_call_start(struct http_client *client, const struct http_target *target, struct str method,
+                                  struct str path_and_query, struct str head_lines, int64_t body_length, struct str body,
+                                  const struct http_call_events *events, void *arg)
+{
+    if (body_length >= 0)
+        return http_call_startv(client, target, method, path_and_query, head_lines, body_length, &body, 1, events, arg);
+    struct http_call *call =
+        http_call_startv(client, target, method, path_and_query, head_lines, -1, NULL, 0, events, arg);
+    if (call->link)
+        write_body(call, body);
+    return call;
+}
+
+bool http_call_write(struct http_call *call, struct str piece)
+{
+    if (!call->link)
+        return false;
+    write_body(call, piece);
+    call->blocked = wire_broken(&call->link->wire) || wire_unsent(&call->link->wire) > LIMIT_UNSENT_BYTES;
+    return !call->blocked;
+}
+
+void http_call_finish(struct http_call *call)
+{
+    if (call->link && call->body_left < 0 && !call->sent_all)
+        wire_write(&call->link->wire, &STR("0\r\n\r\n"), 1);
+    assert(call->body_left <= 0);
+    call->sent_all = true;
+}
+
+void http_call_pause(struct http_call *call)
+{
+    call->paused = true;
+    if (call->link && !call->link->connecting)
+        wire_pause(&call->link->wire);
+}
+
+static void on_resume(struct loop_soon *soon)
+{
+    struct http_call *call = container_of(soon, struct http_call, soon);
+    link_process(call->link);
+}
+
+void http_call_resume(struct http_call *call)
+{
+    if (!call->paused)
+        return;
+    call->paused = false;
+    if (call->link && !call->link->connecting)
+        loop_soon(call->link->client->loop, &call->soon, on_resume);
+}
+
+/* ---- the client ---- */
+
+struct http_client *http_client_new(struct loop *loop)
+{
+    struct http_client *client = mem_calloc(1, sizeof *client);
+    client->loop = loop;
+    map_init(&client->pools);
+    list_init(&client->busy);
+    return client;
+}
+
+static void pool_close_idle(struct pool *pool)
+{
+    while (!list_empty(&pool->idle))
+        link_close(list_first(&pool->idle, struct link, list));
+}
+
+void http_client_forget(struct http_client *client, const struct http_target *target)
+{
+    struct pool *pool = pool_find(client, target, false);
+    if (pool)
+        pool_close_idle(pool);
+}
+
+void http_client_free(struct http_client *client)
+{
+    struct str key;
+    void *pool;
+    size_t at = 0;
+    if (!client)
+        return;
+    client->freed = true;
+    while (!list_empty(&client->busy))
+        http_call_cancel(list_first(&client->busy, struct link, list)->call);
+    while (map_next(&client->pools, &at, &key, &pool))
+        pool_close_idle(pool);
+    client_free_when_done(client);
+}
