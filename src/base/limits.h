@@ -22,7 +22,6 @@
 #define LIMIT_CONNECTIONS 65536          /* most connections one listener may be told to hold */
 #define LIMIT_POOL_IDLE 64               /* idle upstream connections kept for one target */
 #define LIMIT_CONNECT_MS 5000            /* connecting to an upstream */
-#define LIMIT_KEEP_ALIVE_MS 75000        /* default of server.keep_alive_seconds: idle between requests */
 #define LIMIT_LINGER_MS 2000             /* reading on after the last reply, so that the client gets to see it */
 #define LIMIT_DISCARD_BYTES (256 * 1024) /* unwanted body bytes read before the connection is given up */
 #define LIMIT_REPLY_BYTES (1024u << 20)  /* unsent bytes of one connection, all told */
@@ -62,6 +61,13 @@
 /* Worker */
 #define LIMIT_QUEUE 512        /* default of server.queue_size: requests waiting for a sequence */
 #define LIMIT_QUEUE_MAX 65536  /* largest server.queue_size */
+#define LIMIT_THREADS 1024
+#define LIMIT_REQUEST_SECONDS 86400 /* largest --request-timeout */
+#define LIMIT_TEMPLATE_BYTES (4u << 20)
+#define LIMIT_WORKER_CONNECTIONS 4096
+#define LIMIT_KEEP_ALIVE_MS 75000 /* idle connection between requests */
+#define LIMIT_DRAIN_MS 30000     /* for running replies after the first signal */
+#define LIMIT_LOGPROB_BYTES (64u << 20) /* log probabilities kept for one choice */
 #define LIMIT_HELD_BYTES (1u << 20)      /* text one choice holds back for a stop string or an unfinished character */
 #define LIMIT_UNDELIVERED 256            /* events of one request the loop has not taken yet; more and it sits out */
 #define LIMIT_SCORE_BYTES (64u << 20)    /* logits asked for at once when a prompt is scored */

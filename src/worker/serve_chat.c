@@ -10,6 +10,7 @@
 #include "openai/chat_reply.h"
 #include "openai/chat_request.h"
 #include "worker/serve_task.h"
+#include "worker/serve_tools.h"
 
 struct chat_call {
     struct buf id, name, arguments;
@@ -37,6 +38,7 @@ struct chat_task {
     struct openai_identity identity;
     char id[OPENAI_ID_SIZE];
     bool opened; /* every choice's role has been sent */
+    bool plain_calls; /* the template knows no calls: a choice's whole content is one, see serve_tools.h */
     struct chat_choice *choices;
     struct chat_choice *current; /* whose text is being parsed */
 };
@@ -91,7 +93,7 @@ static void put_content(struct chat_task *chat, struct str text)
 {
     struct chat_choice *c = chat->current;
     c->unassigned = 0;
-    if (!chat->task.stream) {
+    if (!chat->task.stream || chat->plain_calls) {
         buf_str(&c->content, text);
         return;
     }
@@ -188,12 +190,28 @@ static const char *finish_reason(const struct chat_task *chat, const struct gen_
     return chat->request.legacy_functions ? "function_call" : "tool_calls";
 }
 
+/* The content gathered so far becomes the call that it is; what is none goes out as content. */
+static void finish_plain_call(struct chat_task *chat)
+{
+    struct chat_choice *c = chat->current;
+    struct str name, arguments, text = arena_str(&chat->task.req->arena, buf_view(&c->content));
+    buf_clear(&c->content);
+    chat->plain_calls = false;
+    if (serve_tools_read(text, &chat->task.req->arena, &name, &arguments))
+        put_call(chat, &(struct chat_delta){.tool_name = name, .tool_arguments = arguments});
+    else if (text.n)
+        put_content(chat, text);
+    chat->plain_calls = true;
+}
+
 static void on_finished(struct chat_task *chat, const struct gen_event *event)
 {
     struct chat_choice *c = chat->current;
     if (chat->task.stream)
         open_stream(chat);
     chat_parser_feed(c->parser, STR(""), true, on_delta, chat);
+    if (chat->plain_calls)
+        finish_plain_call(chat);
     c->generated = event->generated_tokens;
     c->finish_reason = finish_reason(chat, event);
     if (!chat->task.stream)
@@ -287,9 +305,11 @@ static bool check_model(const struct serve *serve, struct err *err)
     return true;
 }
 
-static bool render(struct serve *serve, const struct openai_chat *r, struct arena *arena, struct chat_prompt *ret_prompt,
-                   struct err *err)
+static bool render(struct chat_task *chat, struct err *err)
 {
+    struct serve *serve = chat->task.serve;
+    struct arena *arena = &chat->task.req->arena;
+    const struct openai_chat *r = &chat->request;
     static const enum chat_tool_choice modes[] = {[OPENAI_TOOLS_AUTO] = CHAT_TOOLS_AUTO,
                                                   [OPENAI_TOOLS_NONE] = CHAT_TOOLS_NONE,
                                                   [OPENAI_TOOLS_REQUIRED] = CHAT_TOOLS_REQUIRED};
@@ -304,7 +324,14 @@ static bool render(struct serve *serve, const struct openai_chat *r, struct aren
         .enable_thinking = r->enable_thinking,
         .add_generation_prompt = true,
     };
-    return chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, ret_prompt, err);
+    if (!chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, &chat->prompt, err))
+        return false;
+    bool must_call = r->tools.p && r->tool_mode == OPENAI_TOOLS_REQUIRED;
+    if (!must_call || chat->prompt.grammar)
+        return true;
+    chat->plain_calls = true;
+    return serve_tools_rewrite(&request, arena, err) &&
+           chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, &chat->prompt, err);
 }
 
 /* The template's own stops join the caller's, and its grammar replaces what the caller's became part of. */
@@ -334,7 +361,7 @@ static bool prepare(struct chat_task *chat, struct str body, struct err *err)
     struct arena *arena = &chat->task.req->arena;
     if (!openai_chat_read(body, &serve->options->chat, arena, &chat->request, err) || !check_model(serve, err) ||
         !serve_params(serve, &chat->request.sampling, arena, &chat->params, err) ||
-        !render(serve, &chat->request, arena, &chat->prompt, err) ||
+        !render(chat, err) ||
         !serve_tokenize(serve, chat->prompt.text, true, arena, &chat->tokens, err))
         return false;
     add_prompt_params(&chat->prompt, arena, &chat->params);
