@@ -77,13 +77,6 @@
 #define LIMIT_RETRY_AFTER_MS 1000        /* told to clients that meet a full queue */
 #define LIMIT_GRAMMAR_DEPTH 128          /* parentheses in a GBNF text */
 #define LIMIT_SCHEMA_DEPTH 32            /* nesting of a JSON schema */
-#define LIMIT_THREADS 1024
-#define LIMIT_REQUEST_SECONDS 86400 /* largest --request-timeout */
-#define LIMIT_TEMPLATE_BYTES (4u << 20)
-#define LIMIT_WORKER_CONNECTIONS 4096
-#define LIMIT_KEEP_ALIVE_MS 75000 /* idle connection between requests */
-#define LIMIT_DRAIN_MS 30000     /* for running replies after the first signal */
-#define LIMIT_LOGPROB_BYTES (64u << 20) /* log probabilities kept for one choice */
 #define LIMIT_SEQUENCES 256    /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */

@@ -146,12 +146,12 @@ class Life(unittest.TestCase):
 
     def test_a_crash_before_the_first_byte_is_503_with_retry(self):
         with Server() as server:
-            fake_model(server.models, "m", FAST + ",prefill=10")
+            fake_model(server.models, "m", FAST + ",prefill=100")
             self.assertEqual(server.chat("m", max_tokens=1)[0], 200)
             replies = []
             thread = threading.Thread(target=lambda: replies.append(server.chat("m", "long " * 200, max_tokens=5)))
             thread.start()
-            server.until(lambda: any(slot["is_processing"] for slot in server.slots()))
+            server.until(lambda: server.status("m")["active_requests"] == 1)
             os.kill(server.status("m")["pid"], signal.SIGKILL)
             thread.join()
             status, headers, body = replies[0]
