@@ -37,33 +37,6 @@ struct api_client {
     struct err err;
 };
 
-static bool parse_url(struct api_client *api, const char *url, struct err *err)
-{
-    struct str rest = str_from(url);
-    snprintf(api->url, sizeof api->url, "%s", url);
-    if (str_starts(rest, STR("unix:"))) {
-        snprintf(api->target.address, sizeof api->target.address, "%s", url + 5);
-        return true;
-    }
-    uint64_t port = 80;
-    if (!str_starts(rest, STR("http://")))
-        return err_set(err, ERR_USAGE, "'%s' is no usable address: http://HOST:PORT or unix:PATH", url);
-    rest.p += 7;
-    rest.n -= 7;
-    struct str path = rest, authority = str_cut(&path, '/');
-    const char *colon = memrchr(authority.p, ':', authority.n);
-    struct str host = {authority.p, colon ? (size_t)(colon - authority.p) : authority.n};
-    if (colon && !str_u64((struct str){colon + 1, (size_t)(authority.p + authority.n - colon - 1)}, 65535, &port))
-        return err_set(err, ERR_USAGE, "'%s' has no valid port", url);
-    if (str_ieq(host, STR("localhost")))
-        host = STR("127.0.0.1");
-    if (host.n > 2 && host.p[0] == '[')
-        host = (struct str){host.p + 1, host.n - 2};
-    snprintf(api->target.address, sizeof api->target.address, STR_FMT, STR_ARG(host));
-    api->target.port = (int)port;
-    return true;
-}
-
 static void on_interrupt(uv_signal_t *handle, int number)
 {
     struct api_client *api = handle->data;
@@ -91,7 +64,8 @@ struct api_client *api_client_new(const char *url, struct err *err)
     struct api_client *api = client_new();
     if (!url)
         url = getenv("INFERD_URL");
-    if (parse_url(api, url && *url ? url : "http://127.0.0.1:8080", err))
+    snprintf(api->url, sizeof api->url, "%s", url && *url ? url : "http://127.0.0.1:8080");
+    if (http_target_parse(api->url, &api->target, err))
         return api;
     api_client_free(api);
     return NULL;

@@ -16,6 +16,9 @@ struct http_target {
     int port;          /* 0: Unix socket */
 };
 
+/* "http://HOST[:PORT][/...]" with a numeric host or localhost, or "unix:PATH". false: ERR_USAGE. */
+bool http_target_parse(const char *url, struct http_target *ret_target, struct err *err);
+
 /* All callbacks may cancel the call; after on_end or on_error the call is gone. */
 struct http_call_events {
     void (*on_head)(void *arg, const struct http_head *head); /* final status, 1xx are skipped; valid during the call */

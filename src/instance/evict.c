@@ -56,7 +56,7 @@ static uint64_t bytes_of(const struct instance *i)
 
 static bool idle(const struct instance *i)
 {
-    return i->state == INSTANCE_LOADED && i->active == 0 && !i->pinned;
+    return i->child && i->state == INSTANCE_LOADED && i->active == 0 && !i->pinned;
 }
 
 static struct ledger add_up(struct instances *all)

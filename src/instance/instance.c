@@ -5,7 +5,8 @@
  * which there is no room yet is `pending`: whenever a lease ends or a process is gone, the pending ones are looked at
  * again, oldest first. Who has to go is evict.c's decision; only idle instances ever have to.
  *
- * Invariants: an instance has a child exactly in LOADING, LOADED and UNLOADING; active counts the leases given out and
+ * Invariants: an instance has a child exactly in LOADING, LOADED and UNLOADING, or is attached to a server that is not
+ * ours and stays LOADED; active counts the leases given out and
  * only grows in LOADED; a waiter is in exactly one list and is answered exactly once, or dies with its arena. */
 #include "instance/instance.h"
 
@@ -158,6 +159,10 @@ static void tail_of(struct str output, char *out, size_t size)
 void lease_explain(const struct lease *lease, const struct err *cause, struct err *ret_err)
 {
     const struct instance *i = lease->instance;
+    if (i->attached) {
+        err_set(ret_err, ERR_BAD_GATEWAY, "the server that runs '%s' does not answer (%s)", i->id, cause->message);
+        return;
+    }
     err_set(ret_err, ERR_MODEL_CRASHED, "the process that runs '%s' ended or hung up before it answered (%s); it is started again, try once more",
             i->id, cause->message);
     ret_err->retry_after_ms = 1000;
@@ -348,7 +353,7 @@ static void set_idle_deadline(struct instance *i)
 {
     const struct conf_model *m = conf_model_find(i->all->conf, str_from(i->id));
     int64_t seconds = override(m ? m->ttl_seconds : -1, i->all->conf->model_ttl_seconds);
-    if (i->state == INSTANCE_LOADED && i->active == 0 && seconds > 0 && !i->pinned)
+    if (i->state == INSTANCE_LOADED && i->active == 0 && seconds > 0 && !i->pinned && !i->attached)
         deadline_arm(i->all->loop, &i->idle, (uint64_t)seconds * 1000, on_idle);
 }
 
@@ -549,7 +554,11 @@ static struct instance *instance_of(struct instances *all, const struct model *m
         list_push(&all->list, &i->link);
         map_put(&all->by_id, str_from(i->id), i);
     }
-    if (needs_start(i)) {
+    if (m->upstream) {
+        i->attached = true;
+        i->state = INSTANCE_LOADED;
+        i->target = *m->upstream;
+    } else if (needs_start(i)) {
         mem_free(i->path);
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
@@ -574,10 +583,10 @@ void instances_acquire(struct instances *all, const struct model *model, struct 
     struct instance *i = instance_of(all, model);
     if (all->stopping) {
         refuse(on_lease, arg, ERR_DRAINING, "the server is shutting down", i->id);
-    } else if (i->state == INSTANCE_LOADED) {
-        on_lease(arg, lease_new(i, arena), NULL);
     } else if (model->problem.code != ERR_NONE) {
         on_lease(arg, NULL, &model->problem);
+    } else if (i->state == INSTANCE_LOADED) {
+        on_lease(arg, lease_new(i, arena), NULL);
     } else if (load_paused(i)) {
         on_lease(arg, NULL, &i->problem);
     } else if (i->waiting >= LIMIT_WAITERS) {
@@ -606,7 +615,7 @@ void instances_unload(struct instances *all, struct str model_id, unsigned grace
         *call = (struct unload_call){.on_done = on_done, .arg = arg};
         list_push(&i->unload_calls, &call->link);
     }
-    if (i) {
+    if (i && !i->attached) {
         i->grace_ms = grace_ms;
         fire(i, EVENT_STOP);
     }
@@ -634,7 +643,8 @@ void instances_stop(struct instances *all, unsigned grace_ms, void (*on_stopped)
     all->on_stopped_arg = arg;
     list_each(i, &all->list, struct instance, link) {
         i->grace_ms = grace_ms;
-        fire(i, EVENT_STOP);
+        if (!i->attached)
+            fire(i, EVENT_STOP);
     }
     check_stopped(all);
 }

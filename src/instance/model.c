@@ -123,6 +123,18 @@ static void walk_folder(struct walk *w, const char *folder, int depth)
     closedir(dir);
 }
 
+/* A model that somebody else serves: no file, only an address. */
+static void add_upstream(struct walk *w, const struct conf_model *overrides)
+{
+    struct arena *arena = &w->catalogue->arena;
+    struct http_target *target = arena_calloc(arena, sizeof *target);
+    struct model *m = model_add(w);
+    m->id = m->path = arena_strdup(arena, overrides->name);
+    m->upstream = target;
+    m->gguf.causal = true;
+    http_target_parse(overrides->upstream, target, &m->problem);
+}
+
 static int by_id(const void *a, const void *b)
 {
     const struct model *x = a, *y = b;
@@ -160,7 +172,9 @@ struct model_catalogue *model_catalogue_scan(const struct conf *conf)
     for (const char *const *dir = conf->import_dirs; *dir; dir++)
         walk_folder(&w, *dir, 0);
     for (const struct conf_model *m = conf->models; m; m = m->next)
-        if (*m->file)
+        if (*m->upstream)
+            add_upstream(&w, m);
+        else if (*m->file)
             consider(&w, m->file, m->name);
     if (c->count)
         make_unique(c);

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "conf/conf.h"
+#include "http/client.h"
 #include "registry/gguf.h"
 
 struct model {
@@ -15,6 +16,7 @@ struct model {
     struct gguf gguf;      /* of the first file; parameters, tensor_bytes and file_bytes of all shards */
     int64_t created;       /* modification time, seconds since 1970 */
     const struct conf_model *overrides; /* or NULL */
+    const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
     struct err problem;    /* code ERR_NONE, or why it cannot be loaded */
 };
 
