@@ -212,7 +212,7 @@ static void on_connected(uv_connect_t *req, int status)
         uv_tcp_nodelay(&link->wire.tcp, 1);
     wire_read(&link->wire);
     if (link->call->paused)
-        wire_pause(&link->wire);
+        wire_pause(&link->wire, false);
 }
 
 static int link_connect(struct link *link)
@@ -397,7 +397,7 @@ static void link_process(struct link *link)
     if (link->in.len == 0)
         buf_release(&link->in);
     if (link->call->paused)
-        wire_pause(&link->wire);
+        wire_pause(&link->wire, false);
     else
         wire_read(&link->wire);
 }
@@ -422,7 +422,7 @@ static void on_bytes(struct wire *wire, const char *bytes, size_t n)
         return;
     buf_append(&link->in, rest.p, rest.n);
     if (link->call->paused)
-        wire_pause(&link->wire);
+        wire_pause(&link->wire, false);
 }
 
 static void on_gone(struct wire *wire, int status)
@@ -605,7 +605,7 @@ void http_call_pause(struct http_call *call)
 {
     call->paused = true;
     if (call->link && !call->link->connecting)
-        wire_pause(&call->link->wire);
+        wire_pause(&call->link->wire, false);
 }
 
 static void on_resume(struct loop_soon *soon)

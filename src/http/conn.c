@@ -315,7 +315,7 @@ static void work(struct http_conn *c, bool from_in)
     if (c->in.len == 0)
         buf_release(&c->in);
     if (c->in.len >= LIMIT_PIPELINE_BYTES && (c->state != CONN_HEAD || wire_unsent(&c->wire)))
-        wire_pause(&c->wire);
+        wire_pause(&c->wire, true);
     else
         wire_read(&c->wire);
 }

@@ -1,6 +1,7 @@
 /* Design: libuv tells of a peer's end only while it reads. Owners keep reading while they can, and when they must not
  * (back-pressure), a poll handle on a duplicate of the descriptor waits for the peer's hang-up instead; it is made on
- * first use, since most connections never pause. The same handle waits for writability when a file is sent.
+ * first use, since most connections never pause. (What no server can see is an end that lies behind bytes for which
+ * its own closed window leaves no room.) The same handle waits for writability when a file is sent.
  *
  * Unsent bytes: `flying` belongs to libuv until its write is done, `next` collects what comes meanwhile, so that many
  * small writes of a slow stream become one. Both go as soon as everything is written: an idle stream holds none.
@@ -112,14 +113,15 @@ void wire_read(struct wire *wire)
         fail(wire, rc);
 }
 
-void wire_pause(struct wire *wire)
+void wire_pause(struct wire *wire, bool watch)
 {
     if (wire->closing || wire->gone || !wire->reading)
         return;
     uv_read_stop(&wire->stream);
     wire->reading = false;
-    wire->paused = true;
-    watch_set(wire, (wire->watch ? wire->watch->events : 0) | UV_DISCONNECT);
+    wire->paused = watch;
+    if (watch)
+        watch_set(wire, (wire->watch ? wire->watch->events : 0) | UV_DISCONNECT);
 }
 
 /* ---- the second look at the descriptor ---- */

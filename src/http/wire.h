@@ -48,7 +48,8 @@ void wire_init_tcp(struct wire *wire, struct loop *loop, const struct wire_event
 void wire_init_pipe(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
 
 void wire_read(struct wire *wire);  /* starts or goes on reading */
-void wire_pause(struct wire *wire); /* stops reading; the peer's end is noticed all the same */
+/* Stops reading. watch: the peer's end is noticed all the same, though bytes before it may still be unread. */
+void wire_pause(struct wire *wire, bool watch);
 
 /* Writes the pieces in order, as one system call when the socket is free; what it does not take is copied and
  * follows. After a failure (reported soon through on_gone) it does nothing. */

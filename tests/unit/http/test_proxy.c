@@ -230,10 +230,10 @@ static void test_stale_connection(void **state)
     end();
 }
 
-/* 8 MB through to a client that takes nothing: the upstream is held up, then all of it arrives. */
+/* 40 MB, more than the kernel's buffers, through to a client that takes nothing: the upstream is held up, then all of it arrives. */
 static void test_back_pressure(void **state)
 {
-    enum { SIZE = 8 << 20 };
+    enum { SIZE = 40 << 20 };
     (void)state;
     begin();
     int client = dial();

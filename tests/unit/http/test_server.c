@@ -121,10 +121,381 @@ static void test_scripts(void **state)
     stop();
 }
 
+/* ---- deaths ---- */
+
+static void disposed(void *arg)
+{
+    (void)arg;
+    count(DISPOSED);
+}
+
+static void body_never(struct http_req *req, struct str piece)
+{
+    (void)piece;
+    http_req_pause(req);
+    count(SEEN);
+}
+
+static void ended_never(struct http_req *req)
+{
+    (void)req;
+}
+
+/* Requests that nobody answers: they can only end by the client's death. */
+static void hold(void *arg, struct http_req *req)
+{
+    (void)arg;
+    arena_on_dispose(&req->arena, disposed, NULL);
+    if (str_eq(req->head.path, STR("/stream")))
+        http_sse_start(req);
+    if (str_eq(req->head.path, STR("/paused")))
+        http_req_stream_body(req, body_never, ended_never);
+    else
+        count(SEEN);
+}
+
+static void fill(int fd, size_t n)
+{
+    char bytes[4096] = {0};
+    memset(bytes, 'x', sizeof bytes);
+    while (n) {
+        size_t part = n < sizeof bytes ? n : sizeof bytes;
+        ssize_t sent = send(fd, bytes, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent <= 0)
+            return; /* the server has stopped reading, as it should */
+        n -= (size_t)sent;
+    }
+}
+
+static void test_client_death_disposes_at_once(void **state)
+{
+    static const char *const heads[] = {
+        "GET /idle HTTP/1.1\r\n" HOST "\r\n", "GET /stream HTTP/1.1\r\n" HOST "\r\n",
+        "POST /paused HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx",
+        "POST /unread HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx"};
+    unsigned round = 0;
+    (void)state;
+    start(hold);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        for (int half = 0; half < 2; half++)
+            for (int much = 0; much < (i >= 2 ? 2 : 1); much++) {
+                int fd = dial();
+                say(fd, heads[i]);
+                wait_for(SEEN, ++round);
+                if (much) /* so much that reading stops: the hang-up must be seen all the same */
+                    fill(fd, 80000); /* but no more than both hold: a FIN behind a full window never arrives */
+                if (half)
+                    shutdown(fd, SHUT_WR);
+                else
+                    close(fd);
+                wait_for(DISPOSED, round);
+                wait_for(LOGGED, round);
+                assert_int_equal(H.last_status, i == 1 ? 200 : 499);
+                if (half)
+                    close(fd);
+            }
+    stop();
+}
+
+/* ---- back-pressure ---- */
+
+static void produce(struct http_req *req)
+{
+    static char block[65536];
+    memset(block, 'p', sizeof block);
+    count(PROCEEDED);
+    while (req->bytes_out < 64u << 20)
+        if (!http_reply_write(req, (struct str){block, sizeof block})) {
+            count(BLOCKED);
+            return;
+        }
+    http_reply_end(req);
+}
+
+static void produce_much(void *arg, struct http_req *req)
+{
+    (void)arg;
+    http_reply_start(req, 200, "text/plain", 64 << 20);
+    http_reply_on_proceed(req, produce);
+    produce(req);
+}
+
+static void test_slow_reader_stops_the_producer(void **state)
+{
+    (void)state;
+    start(produce_much);
+    int fd = dial();
+    say(fd, "GET / HTTP/1.1\r\n" HOST CLOSE);
+    wait_for(BLOCKED, 1);
+    char *heard = hear_all(fd);
+    assert_int_equal(strlen(strstr(heard, "\r\n\r\n") + 4), 64u << 20);
+    assert_true(H.counts[PROCEEDED] > 2);
+    mem_free(heard);
+    close(fd);
+    stop();
+}
+
+static void short_stall(struct http_server_options *o)
+{
+    o->stall_ms = 20;
+}
+
+static void test_reader_that_takes_nothing_is_dropped(void **state)
+{
+    (void)state;
+    start_with(produce_much, short_stall);
+    go();
+    int fd = dial();
+    say(fd, "GET / HTTP/1.1\r\n" HOST CLOSE);
+    wait_for(LOGGED, 1);
+    close(fd);
+    stop();
+}
+
+/* ---- time ---- */
+
+static void short_times(struct http_server_options *o)
+{
+    o->header_timeout_ms = o->keep_alive_ms = o->body_timeout_ms = 20;
+}
+
+static void test_slow_clients(void **state)
+{
+    (void)state;
+    start_with(handle, short_times);
+    go();
+    exchange("", 0, "");
+    exchange("GET / HT", 8, BAD("408 Request Timeout", "15", "request_timeout"));
+    const char *slow = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nabc";
+    exchange(slow, strlen(slow), BAD("408 Request Timeout", "15", "request_timeout"));
+    const char *idle = "GET /a HTTP/1.1\r\n" HOST "\r\n";
+    exchange(idle, strlen(idle), OK("2", "/a"));
+    stop();
+}
+
+/* ---- the rest ---- */
+
+static void test_continue(void **state)
+{
+    (void)state;
+    start(handle);
+    int fd = dial();
+    say(fd, "POST /echo HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 2\r\n" CLOSE);
+    mem_free(hear_until(fd, "HTTP/1.1 100 Continue\r\n\r\n"));
+    say(fd, "ok");
+    char *heard = hear_all(fd);
+    assert_string_equal(heard, LAST("2", "ok"));
+    mem_free(heard);
+    close(fd);
+    stop();
+}
+
+static void test_gzip_body(void **state)
+{
+    static const unsigned char packed[] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 0x4c, 0x4a, 0x4e, 0x49,
+                                           5, 0, 0xef, 0x39, 0x8e, 0x4b, 6, 0, 0, 0}; /* "abcdef" */
+    (void)state;
+    start(handle);
+    for (int small = 0; small < 2; small++) {
+        char head[200];
+        int fd = dial();
+        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\n" HOST "Content-Encoding: gzip\r\nContent-Length: %zu\r\n" CLOSE,
+                 small ? "/small" : "/echo", small ? sizeof packed : sizeof packed);
+        say(fd, head);
+        say_bytes(fd, (const char *)packed, sizeof packed);
+        char *heard = hear_all(fd);
+        assert_string_equal(heard, small ? BAD("413 Content Too Large", "17", "request_too_large") : LAST("6", "abcdef"));
+        mem_free(heard);
+        close(fd);
+    }
+    stop();
+}
+
+static void fail_busy(void *arg, struct http_req *req)
+{
+    struct err err;
+    (void)arg;
+    err_set(&err, ERR_SERVER_OVERLOADED, "Full.");
+    err.retry_after_ms = 1500;
+    http_reply_error(req, &err);
+}
+
+static const char *const origins[] = {"https://app.example", NULL};
+
+static void with_origins(struct http_server_options *o)
+{
+    o->cors_origins = origins;
+    o->server_name = "inferd";
+}
+
+static void test_retry_and_cors_headers(void **state)
+{
+    (void)state;
+    start_with(fail_busy, with_origins);
+    go();
+    const char *said = "GET / HTTP/1.1\r\n" HOST "Origin: https://app.example\r\n" CLOSE;
+    exchange(said, strlen(said),
+             "HTTP/1.1 503 Service Unavailable\r\nServer: inferd\r\nVary: Origin\r\n"
+             "Access-Control-Allow-Origin: https://app.example\r\n"
+             "Access-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms\r\nContent-Type: text/plain\r\n"
+             "Content-Length: 17\r\nConnection: close\r\nRetry-After: 2\r\nretry-after-ms: 1500\r\n"
+             "x-should-retry: true\r\n\r\nserver_overloaded");
+    said = "OPTIONS /x HTTP/1.1\r\n" HOST "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n"
+           "Access-Control-Request-Headers: authorization\r\n" CLOSE;
+    exchange(said, strlen(said),
+             "HTTP/1.1 204 No Content\r\nServer: inferd\r\nVary: Origin\r\n"
+             "Access-Control-Allow-Origin: https://app.example\r\n"
+             "Access-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms\r\nConnection: close\r\n"
+             "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+             "Access-Control-Allow-Headers: authorization\r\nAccess-Control-Max-Age: 600\r\n\r\n");
+    said = "GET / HTTP/1.1\r\n" HOST "Origin: https://evil.example\r\n" CLOSE;
+    exchange(said, strlen(said),
+             "HTTP/1.1 503 Service Unavailable\r\nServer: inferd\r\nVary: Origin\r\nContent-Type: text/plain\r\n"
+             "Content-Length: 17\r\nConnection: close\r\nRetry-After: 2\r\nretry-after-ms: 1500\r\n"
+             "x-should-retry: true\r\n\r\nserver_overloaded");
+    stop();
+}
+
+static struct http_req *held;
+
+static void hold_one(void *arg, struct http_req *req)
+{
+    (void)arg;
+    held = req;
+    count(SEEN);
+}
+
+static void drain_gently(struct harness *h)
+{
+    http_server_drain(h->server, 60000, on_drained, NULL);
+    count(BLOCKED);
+}
+
+static void answer_held(struct harness *h)
+{
+    (void)h;
+    http_reply(held, 200, "text/plain", STR("done"));
+}
+
+static void test_drain_waits_for_running_replies(void **state)
+{
+    (void)state;
+    start(hold_one);
+    int idle = dial(), busy = dial();
+    say(busy, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    wait_for(SEEN, 1);
+    on_loop(drain_gently);
+    wait_for(BLOCKED, 1);
+    expect_end(idle);
+    assert_int_equal(H.counts[DRAINED], 0);
+    on_loop(answer_held);
+    char *heard = hear_all(busy);
+    assert_string_equal(heard, LAST("4", "done"));
+    mem_free(heard);
+    wait_for(DRAINED, 1);
+    close(idle);
+    close(busy);
+    finish();
+}
+
+static void test_drain_cuts_after_grace(void **state)
+{
+    (void)state;
+    start(hold);
+    int fd = dial();
+    say(fd, "GET /idle HTTP/1.1\r\n" HOST "\r\n");
+    wait_for(SEEN, 1);
+    stop();
+    assert_int_equal(H.counts[DISPOSED], 1);
+    expect_end(fd);
+    close(fd);
+}
+
+static void few(struct http_server_options *o)
+{
+    o->max_connections = 2;
+}
+
+static void test_at_the_maximum_idle_ones_make_room(void **state)
+{
+    (void)state;
+    start_with(handle, few);
+    go();
+    int first = dial(), second = dial(), third = dial();
+    say(third, "GET /a HTTP/1.1\r\n" HOST "\r\n");
+    mem_free(hear_until(third, "/a"));
+    expect_end(first);
+    close(first);
+    close(second);
+    close(third);
+    stop();
+}
+
+static void test_unix_listener(void **state)
+{
+    struct err err;
+    char path[] = "/tmp/inferd-test-XXXXXX";
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    char name[64];
+    snprintf(name, sizeof name, "%s/s", path);
+    start_with(handle, NULL);
+    assert_true(http_server_listen_unix(H.server, name, 0600, &err));
+    assert_false(http_server_listen_unix(H.server, name, 0600, &err));
+    assert_int_equal(err.code, ERR_CONFLICT);
+    assert_false(http_server_listen_tcp(H.server, "127.0.0.1", H.port, NULL, &err));
+    assert_int_equal(err.code, ERR_CONFLICT);
+    go();
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", name);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    say(fd, "GET /a HTTP/1.1\r\nHost: anything\r\n" CLOSE);
+    char *heard = hear_all(fd);
+    assert_string_equal(heard, LAST("2", "/a"));
+    mem_free(heard);
+    close(fd);
+    stop();
+    rmdir(path);
+}
+
+static void stream_three(void *arg, struct http_req *req)
+{
+    (void)arg;
+    http_sse_start(req);
+    http_sse_data(req, STR("{}"));
+    http_sse_event(req, "error", STR("x"));
+    http_sse_end(req);
+}
+
+static void test_sse(void **state)
+{
+    (void)state;
+    start(stream_three);
+    const char *said = "GET / HTTP/1.1\r\n" HOST CLOSE;
+    exchange(said, strlen(said),
+             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+             "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\na\r\ndata: {}\n\n\r\n17\r\nevent: error\ndata: x\n\n\r\n"
+             "0\r\n\r\n");
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scripts),
+        cmocka_unit_test(test_client_death_disposes_at_once),
+        cmocka_unit_test(test_slow_reader_stops_the_producer),
+        cmocka_unit_test(test_reader_that_takes_nothing_is_dropped),
+        cmocka_unit_test(test_slow_clients),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_gzip_body),
+        cmocka_unit_test(test_retry_and_cors_headers),
+        cmocka_unit_test(test_drain_waits_for_running_replies),
+        cmocka_unit_test(test_drain_cuts_after_grace),
+        cmocka_unit_test(test_at_the_maximum_idle_ones_make_room),
+        cmocka_unit_test(test_unix_listener),
+        cmocka_unit_test(test_sse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
