@@ -179,7 +179,7 @@ static inline void say(int fd, const char *text)
 static inline char *mask(const char *text)
 {
     struct buf out;
-    buf_init(&out, 64u << 20);
+    buf_init(&out, 80u << 20);
     while (*text) {
         if (strncmp(text, "Date: ", 6) == 0 || strncmp(text, "x-request-id: req_", 18) == 0) {
             text = strstr(text, "\r\n");
@@ -200,7 +200,7 @@ static inline char *hear_all(int fd)
     struct buf in;
     char bytes[65536];
     ssize_t n;
-    buf_init(&in, 64u << 20);
+    buf_init(&in, 80u << 20);
     while ((n = recv(fd, bytes, sizeof bytes, 0)) > 0)
         buf_append(&in, bytes, (size_t)n);
     char *text = buf_take(&in, NULL);
