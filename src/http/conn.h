@@ -43,6 +43,7 @@ struct http_conn {
     int64_t reply_left;        /* bytes still owed of a reply of known length; -1: unknown */
     void *sse, *proxy, *file;  /* state of those modules, in the request's arena */
 
+    char peer[HTTP_PEER_SIZE]; /* "" until somebody asks */
     enum conn_state state;
     bool check_host : 1;       /* accepted on loopback */
     bool processing : 1;

@@ -168,7 +168,7 @@ static void start_call(struct proxy *p, struct http_client *client, const struct
     struct http_req *req = p->req;
     struct str path = o->path_and_query.p ? o->path_and_query : req->head.target;
     int64_t length = 0;
-    bool stream = o->body_count == 0 && req->head.body_kind != HTTP_BODY_NONE;
+    bool stream = o->body_count == 0 && req->head.body_kind != HTTP_BODY_NONE && !req->conn->body_wanted;
     for (size_t i = 0; i < o->body_count; i++)
         length += (int64_t)o->body[i].n;
     if (stream)

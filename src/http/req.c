@@ -156,9 +156,10 @@ char *http_req_peer(const struct http_req *req, char out[HTTP_PEER_SIZE])
 {
     struct sockaddr_storage address;
     int n = sizeof address;
-    const struct wire *w = &req->conn->wire;
-    *out = '\0';
-    if (w->handle.type == UV_TCP && uv_tcp_getpeername(&w->tcp, (struct sockaddr *)&address, &n) == 0)
-        uv_ip_name((const struct sockaddr *)&address, out, HTTP_PEER_SIZE);
+    struct http_conn *c = req->conn;
+    if (!*c->peer && c->wire.handle.type == UV_TCP &&
+        uv_tcp_getpeername(&c->wire.tcp, (struct sockaddr *)&address, &n) == 0)
+        uv_ip_name((const struct sockaddr *)&address, c->peer, sizeof c->peer);
+    memcpy(out, c->peer, sizeof c->peer);
     return out;
 }
