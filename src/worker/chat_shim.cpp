@@ -24,6 +24,7 @@ extern "C" {
 #include <log.h>
 
 #include <memory>
+#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -485,6 +486,9 @@ static common_chat_params apply(struct chat_templates *templates, const common_c
     if (!templates->generic)
         templates->generic = common_chat_templates_init(nullptr, generic_source);
     common_chat_params params = common_chat_templates_apply(templates->generic.get(), inputs);
+    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) /* no free text first: an untrained model never ends it */
+        params.grammar = std::regex_replace(params.grammar, std::regex("(root ::= [^\n]*)until-[0-9]+\\? (tool-calls)"),
+                                            "$1$2");
     common_chat_templates_inputs told = inputs;
     told.json_schema.clear();
     tell_tools(told);
@@ -522,6 +526,9 @@ bool chat_render(struct chat_templates *templates, const struct engine_ops *ops,
         struct chat_prompt prompt = {};
         bool own = !inputs.grammar.empty();
         bool tools = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+        if (!inputs.parallel_tool_calls) /* common lets some formats repeat their calls whatever was asked */
+            params.grammar = std::regex_replace(params.grammar, std::regex("(\ntool-calls ::= \\(tool-call space\\))\\+"),
+                                                "$1");
         bool direct = params.grammar.empty() && !inputs.json_schema.empty();
         if (direct) /* a template whose format knows no schemas */
             params.grammar = json_schema_to_grammar(common_json::parse(inputs.json_schema), true);
