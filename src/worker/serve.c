@@ -37,9 +37,9 @@ static void on_request(void *arg, struct http_req *req)
 static void on_log(void *arg, const struct http_req *req)
 {
     (void)arg;
-    log_debug("request", "method=" STR_FMT " status=%d ms=%.1f bytes=%llu id=%s path=" STR_FMT, STR_ARG(req->head.method_name),
-              req->status, (double)(clock_ns() - req->started_ns) / 1e6, (unsigned long long)req->bytes_out, req->id,
-              STR_ARG(req->head.path));
+    log_debug("request", "method=" STR_FMT " status=%d ms=%.1f bytes=%llu id=%s path=" STR_FMT,
+              STR_ARG(req->head.method_name), req->status, (double)(clock_ns() - req->started_ns) / 1e6,
+              (unsigned long long)req->bytes_out, req->id, STR_ARG(req->head.path));
 }
 
 /* ---- replies ---- */
@@ -195,8 +195,12 @@ static void load_done(struct loop_job *job)
         return;
     }
     serve->info = serve->options->ops->info(serve->engine);
-    struct sched_config config = {.ops = serve->options->ops, .engine = serve->engine, .loop = &serve->loop,
-                                  .queue_size = serve->options->queue_size, .on_fatal = on_fatal, .arg = serve};
+    struct sched_config config = {.ops = serve->options->ops,
+                                  .engine = serve->engine,
+                                  .loop = &serve->loop,
+                                  .queue_size = serve->options->queue_size,
+                                  .on_fatal = on_fatal,
+                                  .arg = serve};
     struct err err = ERR_INIT;
     serve->sched = sched_new(&config);
     if (!load_templates(serve, &err)) {
