@@ -286,6 +286,7 @@ static void close_all(struct serve *serve)
     http_router_free(serve->router);
     uv_close((uv_handle_t *)&serve->terminate, NULL);
     uv_close((uv_handle_t *)&serve->interrupt, NULL);
+    uv_run(&serve->loop.uv, UV_RUN_NOWAIT); /* the scheduler's last posts free what they carry */
     loop_release(&serve->loop);
 }
 
