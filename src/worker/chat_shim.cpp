@@ -24,6 +24,7 @@ extern "C" {
 #include <log.h>
 
 #include <memory>
+#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,7 @@ extern "C" {
 
 struct chat_templates {
     common_chat_templates_ptr common;
+    common_chat_templates_ptr generic; /* made when tools meet a template that knows none */
     bool is_explicit = false;
 };
 
@@ -171,9 +173,9 @@ class schema_check
                                      "uuid2", "uuid3", "uuid4",     "uuid5"};
         if (schema.contains("pattern")) {
             allow(schema, path, {"type", "pattern"});
-            common_json any = common_json::object({{"type", "string"}}), same = any;
-            same["pattern"] = schema.at("pattern");
-            if (json_schema_to_grammar(same, true) == json_schema_to_grammar(any, true))
+            common_json alone = common_json::object({{"type", "string"}});
+            alone["pattern"] = schema.at("pattern");
+            if (json_schema_to_grammar(alone, true).find("root ::= string\n") != std::string::npos) /* any string */
                 refuse(path, "pattern", "uses what a grammar cannot express; anchor it with ^ and $");
         } else if (schema.contains("format")) {
             allow(schema, path, {"type", "format"});
@@ -438,6 +440,62 @@ static void put_format(const common_chat_params &params, bool tools, struct aren
     prompt->format = reinterpret_cast<struct chat_format *>(held);
 }
 
+/* A template that knows no tools would drop them without a word. Then the tools, the calls made so far and their
+ * results are told to the model as text, in its own template; the reply's format (parser, grammar, triggers) is that
+ * of the template below, whose calls look like those of many models. */
+static const char generic_source[] =
+    "{%- if tools %}<|im_start|>system\nTools: {% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n"
+    "{% endif %}{%- for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{%- if message.content %}{{ message.content }}{% endif %}"
+    "{%- if message.tool_calls %}{% for call in message.tool_calls %}<tool_call>\n"
+    "{\"name\": \"{{ call.function.name }}\", \"arguments\": {{ call.function.arguments | tojson }}}\n</tool_call>"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+static void tell_tools(common_chat_templates_inputs &inputs)
+{
+    std::string text = "You can call these functions:\n" + common_chat_tools_to_json_oaicompat(inputs.tools).dump() +
+                       "\nTo call one, reply with <tool_call>\n{\"name\": ..., \"arguments\": {...}}\n</tool_call> "
+                       "and nothing else.";
+    for (auto &message : inputs.messages) {
+        for (const auto &call : message.tool_calls)
+            message.content += "<tool_call>\n{\"name\": " + common_json::make(call.name).dump() + ", \"arguments\": " +
+                               (call.arguments.empty() ? "{}" : call.arguments) + "}\n</tool_call>";
+        message.tool_calls.clear();
+        if (message.role == "tool") {
+            message.role = "user";
+            message.content = "<tool_response>\n" + message.content + "\n</tool_response>";
+        }
+    }
+    if (!inputs.messages.empty() && inputs.messages[0].role == "system" && inputs.messages[0].content_parts.empty()) {
+        inputs.messages[0].content += "\n\n" + text;
+    } else {
+        common_chat_msg system;
+        system.role = "system";
+        system.content = text;
+        inputs.messages.insert(inputs.messages.begin(), system);
+    }
+    inputs.tools.clear();
+}
+
+static common_chat_params apply(struct chat_templates *templates, const common_chat_templates_inputs &inputs)
+{
+    bool tools = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+    if (!tools || common_chat_templates_get_caps(templates->common.get())["supports_tools"])
+        return common_chat_templates_apply(templates->common.get(), inputs);
+    if (!templates->generic)
+        templates->generic = common_chat_templates_init(nullptr, generic_source);
+    common_chat_params params = common_chat_templates_apply(templates->generic.get(), inputs);
+    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) /* no free text first: an untrained model never ends it */
+        params.grammar = std::regex_replace(params.grammar, std::regex("(root ::= [^\n]*)until-[0-9]+\\? (tool-calls)"),
+                                            "$1$2");
+    common_chat_templates_inputs told = inputs;
+    told.json_schema.clear();
+    tell_tools(told);
+    params.prompt = common_chat_templates_apply(templates->common.get(), told).prompt;
+    return params;
+}
+
 static bool read_constraints(const struct chat_request *request, common_chat_templates_inputs &inputs, struct err *err)
 {
     bool tools = request->tools.n > 0 && request->tool_choice != CHAT_TOOLS_NONE;
@@ -464,10 +522,13 @@ bool chat_render(struct chat_templates *templates, const struct engine_ops *ops,
     if (!guard(err, "messages", [&] { inputs = read_request(request); }) || !read_constraints(request, inputs, err))
         return false;
     return guard(err, "messages", [&] {
-        common_chat_params params = common_chat_templates_apply(templates->common.get(), inputs);
+        common_chat_params params = apply(templates, inputs);
         struct chat_prompt prompt = {};
         bool own = !inputs.grammar.empty();
         bool tools = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+        if (!inputs.parallel_tool_calls) /* common lets some formats repeat their calls whatever was asked */
+            params.grammar = std::regex_replace(params.grammar, std::regex("(\ntool-calls ::= \\(tool-call space\\))\\+"),
+                                                "$1");
         bool direct = params.grammar.empty() && !inputs.json_schema.empty();
         if (direct) /* a template whose format knows no schemas */
             params.grammar = json_schema_to_grammar(common_json::parse(inputs.json_schema), true);
