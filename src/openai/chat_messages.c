@@ -56,8 +56,8 @@ static bool read_part(const struct message *m, const json_t *part, const char *p
     bool refusal = m->role == ROLE_ASSISTANT && str_eq(type, STR("refusal"));
     if (!refusal && !str_eq(type, STR("text"))) {
         if (str_eq(type, STR("image_url")) || str_eq(type, STR("input_audio")) || str_eq(type, STR("file")))
-            return err_set_param(m->err, ERR_NOT_SUPPORTED, path, "'%s' is of type %s: this model reads text only", path,
-                                 type.p);
+            return err_set_param(m->err, ERR_NOT_SUPPORTED, path, "'%s' is of type %s: this model reads text only",
+                                 path, type.p);
         return err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be 'text'", at);
     }
     const char *member = refusal ? "refusal" : "text";
@@ -135,12 +135,22 @@ static bool write_tool_call(const struct message *m, const json_t *call, const c
         const json_t *function;
     } in = {.type = STR("function"), .arguments = STR("{}")};
     static const struct json_field fields[] = {
-        {.name = "id", .kind = JSON_KIND_TEXT, .offset = offsetof(__typeof__(in), id), .min = 1, .max = 512, .required = true},
+        {.name = "id",
+         .kind = JSON_KIND_TEXT,
+         .offset = offsetof(__typeof__(in), id),
+         .min = 1,
+         .max = 512,
+         .required = true},
         {.name = "type", .kind = JSON_KIND_TEXT, .offset = offsetof(__typeof__(in), type)},
         {.name = "function", .kind = JSON_KIND_OBJECT, .offset = offsetof(__typeof__(in), function), .required = true},
     };
     static const struct json_field function_fields[] = {
-        {.name = "name", .kind = JSON_KIND_TEXT, .offset = offsetof(__typeof__(in), name), .min = 1, .max = 512, .required = true},
+        {.name = "name",
+         .kind = JSON_KIND_TEXT,
+         .offset = offsetof(__typeof__(in), name),
+         .min = 1,
+         .max = 512,
+         .required = true},
         {.name = "arguments", .kind = JSON_KIND_TEXT, .offset = offsetof(__typeof__(in), arguments)},
     };
     char at[LIMIT_ERR_PARAM];
@@ -215,7 +225,8 @@ static bool write_tool(const struct message *m, const json_t *object)
     struct str id = json_str(json_object_get(object, member));
     struct str name = json_str(json_object_get(object, "name"));
     if (!id.n)
-        return refuse(m, member, legacy ? "is required: the function's name" : "is required: the id of the call answered");
+        return refuse(m, member,
+                      legacy ? "is required: the function's name" : "is required: the id of the call answered");
     json_put_string(m->out, "role", "tool");
     json_put_text(m->out, "tool_call_id", id);
     if (name.n)

@@ -40,8 +40,9 @@ static void put_message(struct json *j, const struct openai_chat_choice *c)
     json_close(j);
 }
 
-bool openai_chat_write(struct buf *out, const struct openai_identity *identity, const struct openai_chat_choice *choices,
-                       size_t count, const struct openai_usage *usage, const struct openai_timings *timings)
+bool openai_chat_write(struct buf *out, const struct openai_identity *identity,
+                       const struct openai_chat_choice *choices, size_t count, const struct openai_usage *usage,
+                       const struct openai_timings *timings)
 {
     struct json j;
     json_begin(&j, out);
@@ -124,7 +125,8 @@ struct str openai_chat_chunk_call(struct openai_stream *stream, unsigned choice,
     return close_delta(stream, &j);
 }
 
-struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned choice, unsigned index, struct str fragment)
+struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned choice, unsigned index,
+                                       struct str fragment)
 {
     struct json j;
     open_delta(stream, &j, choice);
@@ -137,7 +139,8 @@ struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned ch
     return close_delta(stream, &j);
 }
 
-struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned choice, struct str name, struct str fragment)
+struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned choice, struct str name,
+                                      struct str fragment)
 {
     struct json j;
     open_delta(stream, &j, choice);

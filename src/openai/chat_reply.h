@@ -20,8 +20,9 @@ struct openai_chat_choice {
 };
 
 /* The reply without streaming; false when it would not fit. */
-bool openai_chat_write(struct buf *out, const struct openai_identity *identity, const struct openai_chat_choice *choices,
-                       size_t count, const struct openai_usage *usage, const struct openai_timings *timings);
+bool openai_chat_write(struct buf *out, const struct openai_identity *identity,
+                       const struct openai_chat_choice *choices, size_t count, const struct openai_usage *usage,
+                       const struct openai_timings *timings);
 
 #define OPENAI_CHAT_CHUNK "chat.completion.chunk"
 
@@ -33,9 +34,11 @@ struct str openai_chat_chunk_reasoning(struct openai_stream *stream, unsigned ch
 /* A call's first delta, with its id and name, and those that follow, with more of its arguments. */
 struct str openai_chat_chunk_call(struct openai_stream *stream, unsigned choice, unsigned index, struct str id,
                                   struct str name);
-struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned choice, unsigned index, struct str fragment);
+struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned choice, unsigned index,
+                                       struct str fragment);
 /* The legacy spelling: name in the first delta, STR_NONE afterwards. */
-struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned choice, struct str name, struct str fragment);
+struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned choice, struct str name,
+                                      struct str fragment);
 struct str openai_chat_chunk_finish(struct openai_stream *stream, unsigned choice, const char *finish_reason);
 
 #endif

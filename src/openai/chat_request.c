@@ -24,7 +24,11 @@ static bool read_json_schema(const json_t *format, struct arena *arena, struct o
         const json_t *schema;
     } in = {0};
     static const struct json_field fields[] = {
-        {.name = "name", .kind = JSON_KIND_TEXT, .offset = offsetof(__typeof__(in), name), .min = 1, .max = LIMIT_TOOL_NAME,
+        {.name = "name",
+         .kind = JSON_KIND_TEXT,
+         .offset = offsetof(__typeof__(in), name),
+         .min = 1,
+         .max = LIMIT_TOOL_NAME,
          .required = true},
         {.name = "schema", .kind = JSON_KIND_OBJECT, .offset = offsetof(__typeof__(in), schema)},
     };
@@ -60,7 +64,8 @@ static bool check_modalities(const struct chat_fields *in, struct err *err)
         return err_set_param(err, ERR_NOT_SUPPORTED, "audio", "'audio' output is not supported");
     for (size_t i = 0; i < json_array_size(in->modalities); i++)
         if (!str_eq(json_str(json_array_get(in->modalities, i)), STR("text")))
-            return err_set_param(err, ERR_NOT_SUPPORTED, "modalities", "'modalities' other than text are not supported");
+            return err_set_param(err, ERR_NOT_SUPPORTED, "modalities",
+                                 "'modalities' other than text are not supported");
     if (in->suffix)
         return err_set_param(err, ERR_INVALID_PARAMETERS, "suffix", "'suffix' belongs to /v1/completions");
     return true;
@@ -72,8 +77,8 @@ static bool map_effort(struct str effort, const char **ret_word, struct err *err
     static const struct {
         const char *effort, *word;
     } rows[] = {
-        {"none", NULL},     {"minimal", "low"}, {"low", "low"},  {"medium", "medium"},
-        {"high", "high"},   {"xhigh", "high"},  {"max", "high"},
+        {"none", NULL},   {"minimal", "low"}, {"low", "low"},  {"medium", "medium"},
+        {"high", "high"}, {"xhigh", "high"},  {"max", "high"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!str_eq(effort, str_from(rows[i].effort)))

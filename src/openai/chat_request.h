@@ -11,13 +11,13 @@ enum openai_tool_mode { OPENAI_TOOLS_AUTO, OPENAI_TOOLS_NONE, OPENAI_TOOLS_REQUI
 struct openai_chat {
     struct str model;
     struct openai_sampling sampling;
-    struct str messages;         /* array; roles system, user, assistant, tool; content a string or null */
-    struct str tools;            /* array of {type:"function",function}; STR_NONE without tools */
+    struct str messages; /* array; roles system, user, assistant, tool; content a string or null */
+    struct str tools;    /* array of {type:"function",function}; STR_NONE without tools */
     enum openai_tool_mode tool_mode;
     bool parallel_tool_calls;
-    bool legacy_functions;       /* asked with functions: answer with function_call */
-    struct str json_schema;      /* what the reply must match; "{}" for json_object; STR_NONE for text */
-    struct str template_kwargs;  /* object, or STR_NONE */
+    bool legacy_functions;      /* asked with functions: answer with function_call */
+    struct str json_schema;     /* what the reply must match; "{}" for json_object; STR_NONE for text */
+    struct str template_kwargs; /* object, or STR_NONE */
     bool enable_thinking;
     bool logprobs;
     int64_t top_logprobs;

@@ -31,8 +31,8 @@ static bool check_function(const json_t *function, const char *path, struct err 
     if (!name.p)
         return err_set_param(err, ERR_INVALID_PARAMETERS, at, "'%s' is required", at);
     if (!tool_name_ok(name))
-        return err_set_param(err, ERR_INVALID_PARAMETERS, at, "'%s' must be 1 to %d of the characters a-z A-Z 0-9 _ -", at,
-                             LIMIT_TOOL_NAME);
+        return err_set_param(err, ERR_INVALID_PARAMETERS, at, "'%s' must be 1 to %d of the characters a-z A-Z 0-9 _ -",
+                             at, LIMIT_TOOL_NAME);
     const json_t *parameters = json_object_get(function, "parameters");
     if (parameters && !json_is_null(parameters) && !json_is_object(parameters)) {
         json_path_member(at, sizeof at, path, "parameters");
@@ -146,12 +146,14 @@ static bool read_choice_object(const json_t *choice, struct openai_chat *chat, s
     if (str_eq(type, STR("allowed_tools")))
         return read_allowed(json_object_get(choice, "allowed_tools"), chat, tools, err);
     if (str_eq(type, STR("custom")))
-        return err_set_param(err, ERR_NOT_SUPPORTED, "tool_choice.type", "'tool_choice.type': custom tools are not supported");
+        return err_set_param(err, ERR_NOT_SUPPORTED, "tool_choice.type",
+                             "'tool_choice.type': custom tools are not supported");
     return err_set_param(err, ERR_INVALID_PARAMETERS, "tool_choice.type",
                          "'tool_choice.type' must be 'function' or 'allowed_tools'");
 }
 
-static bool read_choice(const json_t *choice, bool legacy, struct openai_chat *chat, struct tools *tools, struct err *err)
+static bool read_choice(const json_t *choice, bool legacy, struct openai_chat *chat, struct tools *tools,
+                        struct err *err)
 {
     const char *name = legacy ? "function_call" : "tool_choice";
     struct str word = json_str(choice);

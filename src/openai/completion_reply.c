@@ -30,8 +30,8 @@ bool openai_completion_write(struct buf *out, const struct openai_identity *iden
     return json_finish(&j);
 }
 
-struct str openai_completion_chunk(struct openai_stream *stream, unsigned index, const struct openai_text_choice *choice,
-                                   size_t *offset)
+struct str openai_completion_chunk(struct openai_stream *stream, unsigned index,
+                                   const struct openai_text_choice *choice, size_t *offset)
 {
     struct json j;
     openai_chunk_begin(stream, &j);

@@ -19,7 +19,7 @@ bool openai_completion_write(struct buf *out, const struct openai_identity *iden
                              const struct openai_timings *timings);
 
 /* *offset: where the choice's text stands, in characters; goes on from chunk to chunk. */
-struct str openai_completion_chunk(struct openai_stream *stream, unsigned index, const struct openai_text_choice *choice,
-                                   size_t *offset);
+struct str openai_completion_chunk(struct openai_stream *stream, unsigned index,
+                                   const struct openai_text_choice *choice, size_t *offset);
 
 #endif

@@ -7,8 +7,9 @@ static bool check_best_of(const struct openai_completion *r, struct err *err)
         return err_set_param(err, ERR_INVALID_PARAMETERS, "best_of", "'best_of' (%d) must be at least 'n' (%d)",
                              (int)r->best_of, (int)s->n);
     if (r->best_of > s->n && s->stream)
-        return err_set_param(err, ERR_INVALID_PARAMETERS, "best_of",
-                             "'best_of' above 'n' cannot be combined with 'stream': the best are known at the end only");
+        return err_set_param(
+            err, ERR_INVALID_PARAMETERS, "best_of",
+            "'best_of' above 'n' cannot be combined with 'stream': the best are known at the end only");
     if ((size_t)r->best_of * r->prompt_count > LIMIT_CHOICES)
         return err_set_param(err, ERR_INVALID_PARAMETERS, r->best_of > s->n ? "best_of" : "n",
                              "the prompts times their completions must be at most %d, but are %zu", LIMIT_CHOICES,

@@ -9,8 +9,8 @@ struct openai_completion {
     struct openai_sampling sampling;
     const struct openai_input *prompts;
     size_t prompt_count;
-    int64_t best_of;   /* n when not given */
-    int64_t logprobs;  /* alternatives per token; -1: none wanted */
+    int64_t best_of;  /* n when not given */
+    int64_t logprobs; /* alternatives per token; -1: none wanted */
     bool echo;
     struct str suffix; /* STR_NONE or not empty */
 };

@@ -70,7 +70,8 @@ void openai_stream_init(struct openai_stream *stream, const char *object, const 
                         bool include_usage);
 void openai_stream_release(struct openai_stream *stream);
 
-/* For the kinds of chunks: begin leaves *j inside the choice, before its own members; end closes and returns the text. */
+/* For the kinds of chunks: begin leaves *j inside the choice, before its own members; end closes and returns the text.
+ */
 void openai_chunk_begin(struct openai_stream *stream, struct json *j);
 struct str openai_chunk_end(struct openai_stream *stream, struct json *j);
 

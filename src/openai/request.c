@@ -54,8 +54,8 @@ static bool read_stop(const json_t *stop, const char *path, struct str *ret_stop
         return err_set_param(err, ERR_INVALID_PARAMETERS, path, "'%s' must be a string, but is %s", path,
                              json_kind_name(stop));
     if (json_string_length(stop) < 1 || json_string_length(stop) > LIMIT_STOP_BYTES)
-        return err_set_param(err, ERR_INVALID_PARAMETERS, path, "'%s' has a wrong length: its bytes must be between 1 and %d",
-                             path, LIMIT_STOP_BYTES);
+        return err_set_param(err, ERR_INVALID_PARAMETERS, path,
+                             "'%s' has a wrong length: its bytes must be between 1 and %d", path, LIMIT_STOP_BYTES);
     *ret_stop = json_str(stop);
     return true;
 }
@@ -157,7 +157,8 @@ bool openai_sampling_read(const json_t *body, struct arena *arena, struct openai
         return false;
     const json_t *seed = json_object_get(body, "seed");
     s->has_seed = seed && !json_is_null(seed);
-    return (!more.stop || read_stops(more.stop, arena, s, err)) && (!more.bias || read_bias(more.bias, arena, s, err)) &&
+    return (!more.stop || read_stops(more.stop, arena, s, err)) &&
+           (!more.bias || read_bias(more.bias, arena, s, err)) &&
            (!more.stream_options || read_stream_options(more.stream_options, s, err));
 }
 
@@ -187,8 +188,8 @@ static bool read_input(const json_t *value, const char *path, struct arena *aren
     if (json_is_array(value))
         return read_tokens(value, path, arena, input, err);
     if (!json_is_string(value))
-        return err_set_param(err, ERR_INVALID_PARAMETERS, path, "'%s' must be a string or an array of tokens, but is %s",
-                             path, json_kind_name(value));
+        return err_set_param(err, ERR_INVALID_PARAMETERS, path,
+                             "'%s' must be a string or an array of tokens, but is %s", path, json_kind_name(value));
     *input = (struct openai_input){.text = json_str(value)};
     return true;
 }

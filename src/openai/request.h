@@ -20,7 +20,7 @@ struct openai_defaults {
     double temperature, top_p;
 };
 
-#define OPENAI_CHAT_DEFAULTS ((struct openai_defaults){.max_tokens = 2048, .temperature = 0.7, .top_p = 1.0})
+#define OPENAI_CHAT_DEFAULTS       ((struct openai_defaults){.max_tokens = 2048, .temperature = 0.7, .top_p = 1.0})
 #define OPENAI_COMPLETION_DEFAULTS ((struct openai_defaults){.max_tokens = 2048, .temperature = 1.0, .top_p = 1.0})
 
 struct openai_bias {

@@ -214,7 +214,8 @@ void gen_add_event(struct gen *gen, const struct gen_event *event)
     for (size_t i = 0; i < event->logprob_count && own; i++) {
         logprobs[i] = event->logprobs[i];
         logprobs[i].top = top;
-        memcpy(top, event->logprobs[i].top, logprobs[i].top_count * sizeof *top);
+        if (logprobs[i].top_count > 0)
+            memcpy(top, event->logprobs[i].top, logprobs[i].top_count * sizeof *top);
         top += logprobs[i].top_count;
     }
     if (own && event->logprob_count > 0)

@@ -151,7 +151,8 @@ static bool set_mlock(struct worker_options *o, const char *value)
 
 static bool set_pooling(struct worker_options *o, const char *value)
 {
-    static const char *const names[] = {"default", "none", "mean", "cls", "last", "rank"}; /* in the order of the enum */
+    static const char *const names[] = {"default", "none", "mean",
+                                        "cls",     "last", "rank"}; /* in the order of the enum */
     int at = set_word(value, names, 6);
     o->serve.engine.pooling = (enum engine_pooling)(at < 0 ? 0 : at);
     return at >= 0;
@@ -307,8 +308,8 @@ static void print_help(FILE *out)
 {
     fprintf(out, "usage: inferd worker --model PATH (--socket PATH | --listen ADDR:PORT) [options]\n\n");
     for (size_t i = 0; i < ROW_COUNT; i++)
-        fprintf(out, "  --%s %-*s %s\n", rows[i].name, (int)(28 - strlen(rows[i].name)), rows[i].argument ? rows[i].argument : "",
-                rows[i].help);
+        fprintf(out, "  --%s %-*s %s\n", rows[i].name, (int)(28 - strlen(rows[i].name)),
+                rows[i].argument ? rows[i].argument : "", rows[i].help);
 }
 
 static bool read_options(int argc, char **argv, struct worker_options *o)
@@ -316,8 +317,8 @@ static bool read_options(int argc, char **argv, struct worker_options *o)
     struct option table[ROW_COUNT + 1] = {0};
     int at;
     for (size_t i = 0; i < ROW_COUNT; i++)
-        table[i] = (struct option){.name = rows[i].name, .has_arg = rows[i].argument ? required_argument : no_argument,
-                                   .val = (int)i + 256};
+        table[i] = (struct option){
+            .name = rows[i].name, .has_arg = rows[i].argument ? required_argument : no_argument, .val = (int)i + 256};
     optind = 0; /* the program may have parsed its own options before */
     while ((at = getopt_long(argc, argv, "", table, NULL)) != -1) {
         if (at < 256)

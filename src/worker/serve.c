@@ -38,9 +38,9 @@ static void on_request(void *arg, struct http_req *req)
 static void on_log(void *arg, const struct http_req *req)
 {
     (void)arg;
-    log_debug("request", "method=" STR_FMT " status=%d ms=%.1f bytes=%llu id=%s path=" STR_FMT, STR_ARG(req->head.method_name),
-              req->status, (double)(clock_ns() - req->started_ns) / 1e6, (unsigned long long)req->bytes_out, req->id,
-              STR_ARG(req->head.path));
+    log_debug("request", "method=" STR_FMT " status=%d ms=%.1f bytes=%llu id=%s path=" STR_FMT,
+              STR_ARG(req->head.method_name), req->status, (double)(clock_ns() - req->started_ns) / 1e6,
+              (unsigned long long)req->bytes_out, req->id, STR_ARG(req->head.path));
 }
 
 /* ---- replies ---- */
@@ -199,8 +199,12 @@ static void load_done(struct loop_job *job)
         return;
     }
     serve->info = serve->options->ops->info(serve->engine);
-    struct sched_config config = {.ops = serve->options->ops, .engine = serve->engine, .loop = &serve->loop,
-                                  .queue_size = serve->options->queue_size, .on_fatal = on_fatal, .arg = serve};
+    struct sched_config config = {.ops = serve->options->ops,
+                                  .engine = serve->engine,
+                                  .loop = &serve->loop,
+                                  .queue_size = serve->options->queue_size,
+                                  .on_fatal = on_fatal,
+                                  .arg = serve};
     struct err err = ERR_INIT;
     serve->sched = sched_new(&config);
     if (!load_templates(serve, &err)) {
@@ -287,6 +291,7 @@ static void close_all(struct serve *serve)
     http_router_free(serve->router);
     uv_close((uv_handle_t *)&serve->terminate, NULL);
     uv_close((uv_handle_t *)&serve->interrupt, NULL);
+    uv_run(&serve->loop.uv, UV_RUN_NOWAIT); /* the scheduler's last posts free what they carry */
     loop_release(&serve->loop);
 }
 

@@ -17,10 +17,10 @@
 struct serve_options {
     struct engine_config engine;
     const struct engine_ops *ops;
-    const char *socket;    /* Unix socket, or NULL */
-    const char *address;   /* TCP, or NULL */
+    const char *socket;  /* Unix socket, or NULL */
+    const char *address; /* TCP, or NULL */
     int port;
-    const char *alias;     /* the model's name; NULL: its file's */
+    const char *alias;         /* the model's name; NULL: its file's */
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
     unsigned request_timeout_ms; /* 0: none */
@@ -38,24 +38,24 @@ struct serve {
     struct http_router *router;
     uv_signal_t terminate, interrupt;
     enum serve_state state;
-    unsigned stops;             /* signals so far */
+    unsigned stops; /* signals so far */
     bool drained;
     int exit_code;
 
-    struct loop_job load;       /* running while loading is true */
+    struct loop_job load; /* running while loading is true */
     bool loading;
-    atomic_uint progress;       /* of loading, in thousandths; written by the pool thread */
-    atomic_bool abandon;        /* tells the pool thread to stop loading */
+    atomic_uint progress; /* of loading, in thousandths; written by the pool thread */
+    atomic_bool abandon;  /* tells the pool thread to stop loading */
     struct err load_error;
 
-    struct engine *engine;      /* owned by sched once that exists */
+    struct engine *engine; /* owned by sched once that exists */
     const struct engine_info *info;
     struct sched *sched;
     struct chat_templates *templates; /* NULL: the model has none */
-    struct err template_error;  /* why */
+    struct err template_error;        /* why */
     char model[LIMIT_MODEL_NAME + 1];
     char fingerprint[OPENAI_FINGERPRINT_SIZE];
-    int64_t created;            /* the model file's time */
+    int64_t created; /* the model file's time */
 };
 
 /* Runs until a signal or a failure; returns the exit status. */
@@ -67,8 +67,8 @@ struct serve_routes {
     const struct http_route *routes;
     size_t count;
 };
-extern const struct serve_routes serve_chat_routes, serve_completion_routes, serve_embedding_routes, serve_native_routes,
-    serve_stats_routes;
+extern const struct serve_routes serve_chat_routes, serve_completion_routes, serve_embedding_routes,
+    serve_native_routes, serve_stats_routes;
 
 /* Reads a JSON body for a handler once the model is loaded; otherwise the request is answered here. on_body finds
  * the worker in req->user. */

@@ -21,7 +21,7 @@ struct chat_choice {
     struct buf content, reasoning;
     struct chat_call *calls;
     size_t call_count;
-    struct arena memory; /* of tokens */
+    struct arena memory;         /* of tokens */
     struct openai_token *tokens; /* streaming: those not sent yet */
     size_t token_count, token_capacity;
     unsigned generated, unassigned, reasoning_tokens;
@@ -37,7 +37,7 @@ struct chat_task {
     struct openai_stream stream;
     struct openai_identity identity;
     char id[OPENAI_ID_SIZE];
-    bool opened; /* every choice's role has been sent */
+    bool opened;      /* every choice's role has been sent */
     bool plain_calls; /* the template knows no calls: a choice's whole content is one, see serve_tools.h */
     struct chat_choice *choices;
     struct chat_choice *current; /* whose text is being parsed */
@@ -149,7 +149,8 @@ static void put_call(struct chat_task *chat, const struct chat_delta *delta)
         serve_task_send(&chat->task, openai_chat_chunk_call(&chat->stream, choice, index, buf_view(&call->id),
                                                             buf_view(&call->name)));
     if (delta->tool_arguments.n && legacy)
-        serve_task_send(&chat->task, openai_chat_chunk_function(&chat->stream, choice, STR_NONE, delta->tool_arguments));
+        serve_task_send(&chat->task,
+                        openai_chat_chunk_function(&chat->stream, choice, STR_NONE, delta->tool_arguments));
     else if (delta->tool_arguments.n)
         serve_task_send(&chat->task, openai_chat_chunk_arguments(&chat->stream, choice, index, delta->tool_arguments));
 }
@@ -360,8 +361,7 @@ static bool prepare(struct chat_task *chat, struct str body, struct err *err)
     struct serve *serve = chat->task.serve;
     struct arena *arena = &chat->task.req->arena;
     if (!openai_chat_read(body, &serve->options->chat, arena, &chat->request, err) || !check_model(serve, err) ||
-        !serve_params(serve, &chat->request.sampling, arena, &chat->params, err) ||
-        !render(chat, err) ||
+        !serve_params(serve, &chat->request.sampling, arena, &chat->params, err) || !render(chat, err) ||
         !serve_tokenize(serve, chat->prompt.text, true, arena, &chat->tokens, err))
         return false;
     add_prompt_params(&chat->prompt, arena, &chat->params);
@@ -397,8 +397,8 @@ static void on_body(struct http_req *req, struct str body)
 {
     struct chat_task *chat = arena_calloc(&req->arena, sizeof *chat);
     struct err err = ERR_INIT;
-    chat->task = (struct serve_task){.serve = req->user, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event,
-                                     .on_end = on_end};
+    chat->task = (struct serve_task){
+        .serve = req->user, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = chat;
     if (prepare(chat, body, &err))
         start(chat);

@@ -12,7 +12,7 @@ struct text_choice {
     struct arena memory; /* of tokens */
     struct openai_token *tokens;
     size_t token_count, token_capacity;
-    size_t offset;   /* characters already streamed */
+    size_t offset; /* characters already streamed */
     bool echoed;
     unsigned generated;
     double mean_logprob;
@@ -58,8 +58,11 @@ static void flush(struct completion_task *t, size_t at, const char *finish_reaso
 {
     struct text_choice *c = &t->choices[at];
     bool logprobs = t->request.logprobs >= 0 && c->token_count > 0;
-    struct openai_text_choice chunk = {.text = buf_view(&c->text), .tokens = c->tokens, .token_count = c->token_count,
-                                       .logprobs = logprobs, .finish_reason = finish_reason};
+    struct openai_text_choice chunk = {.text = buf_view(&c->text),
+                                       .tokens = c->tokens,
+                                       .token_count = c->token_count,
+                                       .logprobs = logprobs,
+                                       .finish_reason = finish_reason};
     serve_task_send(&t->task, openai_completion_chunk(&t->stream, (unsigned)at, &chunk, &c->offset));
     buf_clear(&c->text);
     arena_dispose(&c->memory);
@@ -260,7 +263,8 @@ static void on_body(struct http_req *req, struct str body)
 {
     struct completion_task *t = arena_calloc(&req->arena, sizeof *t);
     struct err err = ERR_INIT;
-    t->task = (struct serve_task){.serve = req->user, .req = req, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
+    t->task =
+        (struct serve_task){.serve = req->user, .req = req, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = t;
     if (prepare(t, body, &err))
         start(t);

@@ -114,7 +114,8 @@ static void start(struct embedding_task *t)
 static struct embedding_task *new_task(struct http_req *req)
 {
     struct embedding_task *t = arena_calloc(&req->arena, sizeof *t);
-    t->task = (struct serve_task){.serve = req->user, .req = req, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
+    t->task =
+        (struct serve_task){.serve = req->user, .req = req, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = t;
     return t;
 }
@@ -140,8 +141,10 @@ static void on_native_body(struct http_req *req, struct str body)
     struct err err = ERR_INIT;
     const json_t *document = openai_document_read(body, &req->arena, &err);
     t->native = true;
-    start_or_refuse(t, document && openai_inputs_read(document, "content", LIMIT_EMBED_INPUTS, &req->arena,
-                                                      &t->request.inputs, &t->request.input_count, &err), &err);
+    start_or_refuse(t,
+                    document && openai_inputs_read(document, "content", LIMIT_EMBED_INPUTS, &req->arena,
+                                                   &t->request.inputs, &t->request.input_count, &err),
+                    &err);
 }
 
 static void post_embeddings(void *arg, struct http_req *req, const struct http_match *match)

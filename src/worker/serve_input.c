@@ -1,7 +1,6 @@
 /* Requests' values into the scheduler's, and the scheduler's tokens into text: what the surfaces share. */
 #include "worker/serve.h"
 
-
 static bool too_long(const struct serve *serve, size_t tokens, struct err *err)
 {
     unsigned room = serve->info->context_sequence;
@@ -29,8 +28,8 @@ static bool check_tokens(const struct serve *serve, const struct openai_input *i
 {
     for (size_t i = 0; i < input->token_count; i++)
         if ((unsigned)input->tokens[i] >= serve->info->vocabulary)
-            return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' has the token %d: the vocabulary ends at %u", name,
-                                 (int)input->tokens[i], serve->info->vocabulary - 1);
+            return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' has the token %d: the vocabulary ends at %u",
+                                 name, (int)input->tokens[i], serve->info->vocabulary - 1);
     if (input->token_count > serve->info->context_sequence)
         return too_long(serve, input->token_count, err);
     return true;
@@ -69,14 +68,16 @@ bool serve_fim_tokens(const struct serve *serve, struct str prefix, struct str s
 {
     const struct engine_info *info = serve->info;
     struct serve_tokens before, behind, filled;
-    if (info->fim_prefix == ENGINE_TOKEN_NONE || info->fim_suffix == ENGINE_TOKEN_NONE || info->fim_middle == ENGINE_TOKEN_NONE)
-        return err_set_param(err, ERR_NOT_SUPPORTED, name, "'%s' needs a model that fills in the middle; '%s' does not", name,
-                             serve->model);
+    if (info->fim_prefix == ENGINE_TOKEN_NONE || info->fim_suffix == ENGINE_TOKEN_NONE ||
+        info->fim_middle == ENGINE_TOKEN_NONE)
+        return err_set_param(err, ERR_NOT_SUPPORTED, name, "'%s' needs a model that fills in the middle; '%s' does not",
+                             name, serve->model);
     if (!serve_tokenize(serve, prefix, false, arena, &before, err) ||
         !serve_tokenize(serve, suffix, false, arena, &behind, err) ||
         !serve_tokenize(serve, middle, false, arena, &filled, err))
         return false;
-    struct serve_tokens all = {.ids = arena_alloc(arena, (before.count + behind.count + filled.count + 4) * sizeof *all.ids)};
+    struct serve_tokens all = {
+        .ids = arena_alloc(arena, (before.count + behind.count + filled.count + 4) * sizeof *all.ids)};
     if (info->add_bos && info->bos != ENGINE_TOKEN_NONE)
         all.ids[all.count++] = info->bos;
     all.ids[all.count++] = info->fim_prefix;

@@ -180,8 +180,8 @@ static bool read_infill(const json_t *document, struct native_task *t, struct er
     if (!json_fields(document, fields, 3, &in, "", err))
         return false;
     t->prompt = in.prompt;
-    return serve_fim_tokens(t->task.serve, in.prefix, in.suffix, in.prompt, "input_suffix", &t->task.req->arena, &t->tokens,
-                            err);
+    return serve_fim_tokens(t->task.serve, in.prefix, in.suffix, in.prompt, "input_suffix", &t->task.req->arena,
+                            &t->tokens, err);
 }
 
 static bool read_prompt(const json_t *document, struct native_task *t, struct err *err)
@@ -200,8 +200,8 @@ static void start(struct http_req *req, struct str body, bool infill)
     struct native_task *t = arena_calloc(&req->arena, sizeof *t);
     struct serve *serve = req->user;
     struct err err = ERR_INIT;
-    t->task = (struct serve_task){.serve = serve, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event,
-                                  .on_end = on_end};
+    t->task = (struct serve_task){
+        .serve = serve, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = t;
     const json_t *document = openai_document_read(body, &req->arena, &err);
     bool good = document && read_sampling(document, t, &err) &&
@@ -244,7 +244,8 @@ static void put_piece(struct json *j, struct str piece)
     json_close(j);
 }
 
-static void write_tokens(const struct serve *serve, const engine_token *ids, int count, bool with_pieces, struct buf *out)
+static void write_tokens(const struct serve *serve, const engine_token *ids, int count, bool with_pieces,
+                         struct buf *out)
 {
     struct json j;
     json_begin(&j, out);
@@ -289,7 +290,8 @@ static void on_tokenize_body(struct http_req *req, struct str body)
     }
     int capacity = (int)in.content.n + 8; /* a token takes a byte or more */
     engine_token *ids = mem_alloc((size_t)capacity * sizeof *ids);
-    int count = serve->options->ops->tokenize(serve->engine, in.content, in.add_special, in.parse_special, ids, capacity);
+    int count =
+        serve->options->ops->tokenize(serve->engine, in.content, in.add_special, in.parse_special, ids, capacity);
     struct buf out;
     buf_init(&out, LIMIT_JSON_TEXT);
     write_tokens(serve, ids, count < 0 ? 0 : count > capacity ? capacity : count, in.with_pieces, &out);
@@ -305,7 +307,8 @@ static bool detokenize(const struct serve *serve, const json_t *tokens, struct b
         const json_t *token = json_array_get(tokens, i);
         char path[LIMIT_ERR_PARAM];
         json_path_index(path, sizeof path, "tokens", i);
-        if (!json_is_integer(token) || json_integer_value(token) < 0 || json_integer_value(token) >= serve->info->vocabulary)
+        if (!json_is_integer(token) || json_integer_value(token) < 0 ||
+            json_integer_value(token) >= serve->info->vocabulary)
             return err_set_param(err, ERR_INVALID_PARAMETERS, path, "'%s' must be a token id below %u", path,
                                  serve->info->vocabulary);
         struct arena scratch;
@@ -326,8 +329,8 @@ static void on_detokenize_body(struct http_req *req, struct str body)
     const json_t *document = openai_document_read(body, &req->arena, &err);
     buf_init(&text, LIMIT_JSON_TEXT);
     buf_init(&out, LIMIT_JSON_TEXT);
-    bool good = document && json_fields(document, fields, 1, &tokens, "", &err) &&
-                detokenize(req->user, tokens, &text, &err);
+    bool good =
+        document && json_fields(document, fields, 1, &tokens, "", &err) && detokenize(req->user, tokens, &text, &err);
     if (good) {
         json_begin(&j, &out);
         json_open_object(&j, NULL);
@@ -343,7 +346,8 @@ static void on_detokenize_body(struct http_req *req, struct str body)
 
 /* ---- /apply-template ---- */
 
-static bool render(struct serve *serve, struct str body, struct arena *arena, struct chat_prompt *ret_prompt, struct err *err)
+static bool render(struct serve *serve, struct str body, struct arena *arena, struct chat_prompt *ret_prompt,
+                   struct err *err)
 {
     struct openai_chat chat;
     const json_t *document = openai_document_read(body, arena, err);
@@ -421,7 +425,10 @@ static void post_template(void *arg, struct http_req *req, const struct http_mat
 }
 
 static const struct http_route routes[] = {
-    {.method = "POST", .pattern = "/completion", .handler = post_completion, .summary = "Completion, llama-server's shape"},
+    {.method = "POST",
+     .pattern = "/completion",
+     .handler = post_completion,
+     .summary = "Completion, llama-server's shape"},
     {.method = "POST", .pattern = "/infill", .handler = post_infill, .summary = "Fill in the middle"},
     {.method = "POST", .pattern = "/tokenize", .handler = post_tokenize, .summary = "Text to tokens"},
     {.method = "POST", .pattern = "/detokenize", .handler = post_detokenize, .summary = "Tokens to text"},

@@ -90,7 +90,8 @@ static void put_model(const struct serve *serve, struct json *j)
     struct buf about;
     buf_init(&about, LIMIT_JSON_TEXT);
     write_about(serve, &about);
-    struct openai_model model = {.id = serve->model, .owned_by = "local", .created = serve->created, .extra = buf_view(&about)};
+    struct openai_model model = {
+        .id = serve->model, .owned_by = "local", .created = serve->created, .extra = buf_view(&about)};
     openai_put_model(j, &model);
     buf_release(&about);
 }
@@ -218,8 +219,8 @@ static void get_slots(void *arg, struct http_req *req, const struct http_match *
 
 static void put_metric(struct buf *out, const char *name, const char *type, const char *help, double value)
 {
-    buf_printf(out, "# HELP inferd_worker_%s %s\n# TYPE inferd_worker_%s %s\ninferd_worker_%s %.17g\n", name, help, name, type,
-               name, value);
+    buf_printf(out, "# HELP inferd_worker_%s %s\n# TYPE inferd_worker_%s %s\ninferd_worker_%s %.17g\n", name, help,
+               name, type, name, value);
 }
 
 static void get_metrics(void *arg, struct http_req *req, const struct http_match *match)

@@ -100,8 +100,7 @@ static void on_gen_event(void *arg, const struct gen_event *event)
         else
             pump(task);
         return;
-    default:
-        task->on_event(task, item->index, event);
+    default: task->on_event(task, item->index, event);
     }
 }
 
@@ -144,8 +143,8 @@ bool serve_task_check_memory(struct serve_task *task, const struct arena *memory
     struct err err;
     if (memory->used <= LIMIT_LOGPROB_BYTES)
         return true;
-    err_set_param(&err, ERR_REQUEST_TOO_LARGE, "logprobs", "the log probabilities take more than %u bytes; ask for fewer",
-                  LIMIT_LOGPROB_BYTES);
+    err_set_param(&err, ERR_REQUEST_TOO_LARGE, "logprobs",
+                  "the log probabilities take more than %u bytes; ask for fewer", LIMIT_LOGPROB_BYTES);
     serve_task_fail(task, &err);
     return false;
 }

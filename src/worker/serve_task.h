@@ -11,7 +11,7 @@ struct serve_task_item;
 struct serve_task {
     struct serve *serve;
     struct http_req *req;
-    size_t count;               /* prompts */
+    size_t count; /* prompts */
     bool stream;
 
     /* What to submit for prompt index: tokens, choices, params; the deadline is filled in here. */
@@ -27,7 +27,7 @@ struct serve_task {
     struct serve_task_item *items;
     size_t next, running, done;
     bool paused;
-    struct deadline quiet;      /* a stream without a token starts its reply then, for the sake of keep-alives */
+    struct deadline quiet; /* a stream without a token starts its reply then, for the sake of keep-alives */
 };
 
 /* Submits. The task's public members are filled in. */

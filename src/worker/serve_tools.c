@@ -15,8 +15,8 @@ static json_t *call_schema(const json_t *tool)
 {
     const json_t *function = json_object_get(tool, "function");
     return json_pack("{s:s, s:{s:{s:O}, s:O}, s:[s, s], s:b}", "type", "object", "properties", "name", "const",
-                     json_object_get(function, "name"), "arguments", json_object_get(function, "parameters"), "required",
-                     "name", "arguments", "additionalProperties", 0);
+                     json_object_get(function, "name"), "arguments", json_object_get(function, "parameters"),
+                     "required", "name", "arguments", "additionalProperties", 0);
 }
 
 static json_t *calls_schema(const json_t *tools)

@@ -7,7 +7,7 @@
 #include "openai/chat_request.h"
 #include "request_case.h"
 
-#define M "\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define M          "\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 #define TOOL(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define WRITTEN(name)                                                                                                  \
     "{\"type\":\"function\",\"function\":{\"name\":\"" name                                                            \
@@ -103,17 +103,18 @@ static void test_sampling_fields_arrive(void **state)
 static void test_messages_become_one_form(void **state)
 {
     (void)state;
-    struct openai_chat c = must_read(
-        "{\"model\":\"m\",\"messages\":["
-        "{\"role\":\"developer\",\"content\":\"rules\"},"
-        "{\"role\":\"user\",\"name\":\"al\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},"
-        "{\"role\":\"assistant\",\"content\":null,\"reasoning\":\"hm\",\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\","
-        "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}]},"
-        "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"42\"},"
-        "{\"role\":\"assistant\",\"function_call\":{\"name\":\"g\",\"arguments\":\"{}\"}},"
-        "{\"role\":\"function\",\"name\":\"g\",\"content\":null},"
-        "{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\",\"refusal\":\"no\"}]},"
-        "{\"role\":\"assistant\",\"refusal\":\"never\"}]}");
+    struct openai_chat c = must_read("{\"model\":\"m\",\"messages\":["
+                                     "{\"role\":\"developer\",\"content\":\"rules\"},"
+                                     "{\"role\":\"user\",\"name\":\"al\",\"content\":[{\"type\":\"text\",\"text\":"
+                                     "\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},"
+                                     "{\"role\":\"assistant\",\"content\":null,\"reasoning\":\"hm\",\"tool_calls\":[{"
+                                     "\"id\":\"c1\",\"type\":\"function\","
+                                     "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}]},"
+                                     "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"42\"},"
+                                     "{\"role\":\"assistant\",\"function_call\":{\"name\":\"g\",\"arguments\":\"{}\"}},"
+                                     "{\"role\":\"function\",\"name\":\"g\",\"content\":null},"
+                                     "{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\",\"refusal\":\"no\"}]},"
+                                     "{\"role\":\"assistant\",\"refusal\":\"never\"}]}");
     assert_string_equal(
         c.messages.p,
         "[{\"role\":\"system\",\"content\":\"rules\"},"
@@ -131,8 +132,9 @@ static void test_messages_become_one_form(void **state)
 static void test_tools_and_choice(void **state)
 {
     (void)state;
-    struct openai_chat c = must_read("{" M ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"
-                                     "\"description\":\"d\",\"parameters\":{\"type\":\"object\"}}}," TOOL("g") "]}");
+    struct openai_chat c =
+        must_read("{" M ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"
+                  "\"description\":\"d\",\"parameters\":{\"type\":\"object\"}}}," TOOL("g") "]}");
     assert_int_equal(c.tool_mode, OPENAI_TOOLS_AUTO);
     assert_string_equal(c.tools.p, "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","
                                    "\"parameters\":{\"type\":\"object\"}}}," WRITTEN("g") "]");
@@ -141,13 +143,15 @@ static void test_tools_and_choice(void **state)
     assert_false(c.parallel_tool_calls);
     c = must_read("{" M ",\"tools\":[" TOOL("f") "],\"tool_choice\":\"required\"}");
     assert_int_equal(c.tool_mode, OPENAI_TOOLS_REQUIRED);
-    c = must_read("{" M ",\"tools\":[" TOOL("f") "," TOOL("g") "],\"tool_choice\":{\"type\":\"function\","
-                  "\"function\":{\"name\":\"g\"}},\"response_format\":{\"type\":\"json_object\"}}");
+    c = must_read("{" M ",\"tools\":[" TOOL("f") "," TOOL(
+        "g") "],\"tool_choice\":{\"type\":\"function\","
+             "\"function\":{\"name\":\"g\"}},\"response_format\":{\"type\":\"json_object\"}}");
     assert_int_equal(c.tool_mode, OPENAI_TOOLS_REQUIRED);
     assert_string_equal(c.tools.p, "[" WRITTEN("g") "]");
     assert_null(c.json_schema.p); /* tools win */
-    c = must_read("{" M ",\"tools\":[" TOOL("f") "," TOOL("g") "," TOOL("h") "],\"tool_choice\":{\"type\":\"allowed_tools\","
-                  "\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[" TOOL("h") "," TOOL("f") "]}}}");
+    c = must_read("{" M ",\"tools\":[" TOOL("f") "," TOOL("g") "," TOOL(
+        "h") "],\"tool_choice\":{\"type\":\"allowed_tools\","
+             "\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[" TOOL("h") "," TOOL("f") "]}}}");
     assert_int_equal(c.tool_mode, OPENAI_TOOLS_AUTO);
     assert_string_equal(c.tools.p, "[" WRITTEN("h") "," WRITTEN("f") "]");
     c = must_read("{" M ",\"tools\":[],\"tool_choice\":\"none\"}");
@@ -157,7 +161,8 @@ static void test_tools_and_choice(void **state)
 static void test_legacy_functions_map_onto_tools(void **state)
 {
     (void)state;
-    struct openai_chat c = must_read("{" M ",\"functions\":[{\"name\":\"f\"},{\"name\":\"g\"}],\"function_call\":{\"name\":\"f\"}}");
+    struct openai_chat c =
+        must_read("{" M ",\"functions\":[{\"name\":\"f\"},{\"name\":\"g\"}],\"function_call\":{\"name\":\"f\"}}");
     assert_true(c.legacy_functions);
     assert_int_equal(c.tool_mode, OPENAI_TOOLS_REQUIRED);
     assert_string_equal(c.tools.p, "[" WRITTEN("f") "]");
@@ -169,10 +174,11 @@ static void test_response_formats(void **state)
     assert_null(must_read("{" M ",\"response_format\":{\"type\":\"text\"}}").json_schema.p);
     assert_string_equal(must_read("{" M ",\"response_format\":{\"type\":\"json_object\"}}").json_schema.p,
                         "{\"type\":\"object\"}");
-    assert_string_equal(must_read("{" M ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
-                                  "\"strict\":true,\"schema\":{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}}}}}}")
-                            .json_schema.p,
-                        "{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}}}");
+    assert_string_equal(
+        must_read("{" M ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
+                  "\"strict\":true,\"schema\":{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}}}}}}")
+            .json_schema.p,
+        "{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}}}");
 }
 
 static void test_reasoning_effort(void **state)
@@ -186,7 +192,7 @@ static void test_reasoning_effort(void **state)
     assert_false(must_read("{" M ",\"chat_template_kwargs\":{\"enable_thinking\":false}}").enable_thinking);
 }
 
-#define INVALID ERR_INVALID_PARAMETERS
+#define INVALID         ERR_INVALID_PARAMETERS
 #define MESSAGE(fields) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}," fields "]}"
 
 static const struct request_case refusals[] = {
@@ -204,7 +210,8 @@ static const struct request_case refusals[] = {
     {MESSAGE("{\"role\":\"x\"}"), INVALID, "messages[1].role",
      "'messages[1].role' must be one of developer, system, user, assistant, tool, function"},
     {MESSAGE("{\"role\":\"user\"}"), INVALID, "messages[1].content", "'messages[1].content' is required"},
-    {MESSAGE("{\"role\":\"user\",\"content\":null}"), INVALID, "messages[1].content", "'messages[1].content' is required"},
+    {MESSAGE("{\"role\":\"user\",\"content\":null}"), INVALID, "messages[1].content",
+     "'messages[1].content' is required"},
     {MESSAGE("{\"role\":\"user\",\"content\":7}"), INVALID, "messages[1].content",
      "'messages[1].content' must be a string or an array of parts"},
     {MESSAGE("{\"role\":\"user\",\"content\":[]}"), INVALID, "messages[1].content",
@@ -212,8 +219,8 @@ static const struct request_case refusals[] = {
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\"}]}"),
      ERR_NOT_SUPPORTED, "messages[1].content[1]",
      "'messages[1].content[1]' is of type image_url: this model reads text only"},
-    {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}"), ERR_NOT_SUPPORTED, "messages[1].content[0]",
-     "'messages[1].content[0]' is of type input_audio: this model reads text only"},
+    {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}"), ERR_NOT_SUPPORTED,
+     "messages[1].content[0]", "'messages[1].content[0]' is of type input_audio: this model reads text only"},
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"refusal\",\"refusal\":\"x\"}]}"), INVALID,
      "messages[1].content[0].type", "'messages[1].content[0].type' must be 'text'"},
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}"), INVALID, "messages[1].content[0].text",
@@ -226,8 +233,7 @@ static const struct request_case refusals[] = {
      "messages[1].tool_calls[0].id", "'messages[1].tool_calls[0].id' is required"},
     {MESSAGE("{\"role\":\"tool\",\"content\":\"x\"}"), INVALID, "messages[1].tool_call_id",
      "'messages[1].tool_call_id' is required: the id of the call answered"},
-    {"{" M ",\"temperature\":3}", INVALID, "temperature",
-     "'temperature' is out of range: it must be between 0 and 2"},
+    {"{" M ",\"temperature\":3}", INVALID, "temperature", "'temperature' is out of range: it must be between 0 and 2"},
     {"{" M ",\"temperature\":\"1\"}", INVALID, "temperature", "'temperature' must be a number, but is a string"},
     {"{" M ",\"top_p\":-0.1}", INVALID, "top_p", "'top_p' is out of range: it must be between 0 and 1"},
     {"{" M ",\"presence_penalty\":2.1}", INVALID, "presence_penalty",
@@ -240,7 +246,8 @@ static const struct request_case refusals[] = {
     {"{" M ",\"stop\":\"\"}", INVALID, "stop", "'stop' has a wrong length: its bytes must be between 1 and 256"},
     {"{" M ",\"stop\":[\"a\",\"\"]}", INVALID, "stop[1]",
      "'stop[1]' has a wrong length: its bytes must be between 1 and 256"},
-    {"{" M ",\"stop\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]}",
+    {"{" M ",\"stop\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\","
+           "\"a\"]}",
      INVALID, "stop", "'stop' has a wrong length: its items must be between 0 and 16"},
     {"{" M ",\"logit_bias\":{\"x\":1}}", INVALID, "logit_bias",
      "'logit_bias' must map token ids to numbers, but has the key 'x'"},
@@ -262,7 +269,8 @@ static const struct request_case refusals[] = {
     {"{" M ",\"tools\":[{\"type\":\"custom\"}]}", ERR_NOT_SUPPORTED, "tools[0].type",
      "'tools[0].type': custom tools are not supported"},
     {"{" M ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":[]}}]}", INVALID,
-     "tools[0].function.parameters", "'tools[0].function.parameters' must be an object (a JSON schema), but is an array"},
+     "tools[0].function.parameters",
+     "'tools[0].function.parameters' must be an object (a JSON schema), but is an array"},
     {"{" M ",\"tools\":[" TOOL("f") "],\"functions\":[{\"name\":\"f\"}]}", INVALID, "functions",
      "'functions' cannot be combined with 'tools'"},
     {"{" M ",\"response_format\":{\"type\":\"xml\"}}", INVALID, "response_format.type",

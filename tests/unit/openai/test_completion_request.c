@@ -50,7 +50,8 @@ static bool read_embedding(struct str body, struct arena *memory, struct err *er
 static void test_completion_defaults(void **state)
 {
     (void)state;
-    struct openai_completion r = must_read("{\"model\":\"m\",\"prompt\":\"p\",\"logprobs\":null,\"best_of\":null,\"suffix\":null}");
+    struct openai_completion r =
+        must_read("{\"model\":\"m\",\"prompt\":\"p\",\"logprobs\":null,\"best_of\":null,\"suffix\":null}");
     assert_int_equal(r.sampling.max_tokens, 2048);
     assert_true(r.sampling.temperature == 1.0 && r.sampling.top_p == 1.0);
     assert_int_equal(r.best_of, 1);
@@ -84,12 +85,14 @@ static void test_completion_refusals(void **state)
     (void)state;
     static const struct request_case cases[] = {
         {"{\"model\":\"m\"}", INVALID, "prompt", "'prompt' is required"},
-        {"{\"model\":\"m\",\"prompt\":{}}", INVALID, "prompt", "'prompt' must be a string or an array, but is an object"},
+        {"{\"model\":\"m\",\"prompt\":{}}", INVALID, "prompt",
+         "'prompt' must be a string or an array, but is an object"},
         {"{\"model\":\"m\",\"prompt\":[]}", INVALID, "prompt",
          "'prompt' has a wrong length: its items must be between 1 and 2048"},
         {"{\"model\":\"m\",\"prompt\":[\"a\",1.5]}", INVALID, "prompt[1]",
          "'prompt[1]' must be a string or an array of tokens, but is a number"},
-        {"{\"model\":\"m\",\"prompt\":[1,\"a\"]}", INVALID, "prompt[1]", "'prompt[1]' must be an integer, but is a string"},
+        {"{\"model\":\"m\",\"prompt\":[1,\"a\"]}", INVALID, "prompt[1]",
+         "'prompt[1]' must be an integer, but is a string"},
         {"{\"model\":\"m\",\"prompt\":[[1],[-1]]}", INVALID, "prompt[1][0]",
          "'prompt[1][0]' is out of range: it must be a token id"},
         {"{\"model\":\"m\",\"prompt\":\"\",\"best_of\":2,\"n\":3}", INVALID, "best_of",
@@ -104,7 +107,8 @@ static void test_completion_refusals(void **state)
          "'logprobs' is out of range: it must be between 0 and 5"},
         {"{\"model\":\"m\",\"prompt\":\"\",\"max_tokens\":-1}", INVALID, "max_tokens",
          "'max_tokens' is out of range: it must be between 0 and 2147483647"},
-        {"{\"model\":\"m\",\"prompt\":\"\",\"echo\":1}", INVALID, "echo", "'echo' must be a boolean, but is an integer"},
+        {"{\"model\":\"m\",\"prompt\":\"\",\"echo\":1}", INVALID, "echo",
+         "'echo' must be a boolean, but is an integer"},
     };
     check_refusals(cases, sizeof cases / sizeof *cases, read_completion);
 }
@@ -115,7 +119,8 @@ static void test_embedding_inputs_and_format(void **state)
     struct openai_embedding r;
     struct err err = ERR_INIT;
     assert_true(openai_embedding_read(STR("{\"model\":\"m\",\"input\":[\"a\",\"b\"],\"encoding_format\":\"base64\","
-                                          "\"dimensions\":null}"), &arena, &r, &err));
+                                          "\"dimensions\":null}"),
+                                      &arena, &r, &err));
     assert_true(r.base64);
     assert_int_equal(r.input_count, 2);
     assert_int_equal(r.dimensions, 0);

@@ -53,15 +53,18 @@ static void test_chat_reply(void **state)
     struct buf out;
     buf_init(&out, 65536);
     assert_true(openai_chat_write(&out, &identity, choices, 3, &usage, &timings));
-    check(&out, HEAD("chat.completion")
-          "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"h\xC3\xA9\\\"\\n\",\"refusal\":null,"
-          "\"reasoning_content\":\"why\"},\"logprobs\":null,\"finish_reason\":\"stop\"},"
-          "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"tool_calls\":[{\"id\":"
-          "\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]},"
-          "\"logprobs\":null,\"finish_reason\":\"tool_calls\"},"
-          "{\"index\":2,\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"function_call\":"
-          "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},\"logprobs\":null,\"finish_reason\":\"function_call\"}],"
-          USAGE "," TIMINGS "}");
+    check(&out, HEAD("chat.completion") "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"
+                                        "\"h\xC3\xA9\\\"\\n\",\"refusal\":null,"
+                                        "\"reasoning_content\":\"why\"},\"logprobs\":null,\"finish_reason\":\"stop\"},"
+                                        "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":"
+                                        "null,\"tool_calls\":[{\"id\":"
+                                        "\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+                                        "\"{\\\"a\\\":1}\"}}]},"
+                                        "\"logprobs\":null,\"finish_reason\":\"tool_calls\"},"
+                                        "{\"index\":2,\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":"
+                                        "null,\"function_call\":"
+                                        "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},\"logprobs\":null,\"finish_"
+                                        "reason\":\"function_call\"}]," USAGE "," TIMINGS "}");
 }
 
 static void test_chat_logprobs(void **state)
@@ -72,10 +75,12 @@ static void test_chat_logprobs(void **state)
     struct openai_stream stream;
     openai_stream_init(&stream, OPENAI_CHAT_CHUNK, &identity, false);
     check_chunk(openai_chat_chunk_content(&stream, 1, STR("A"), tokens, 1, true),
-                HEAD("chat.completion.chunk")
-                "{\"index\":1,\"delta\":{\"content\":\"A\"},\"logprobs\":{\"content\":[{\"token\":\"A\",\"logprob\":-0.5,"
-                "\"bytes\":[65],\"top_logprobs\":[{\"token\":\"A\",\"logprob\":-0.5,\"bytes\":[65]},{\"token\":"
-                "\"\xEF\xBF\xBD\",\"logprob\":-9999,\"bytes\":[195]}]}],\"refusal\":null},\"finish_reason\":null}]}");
+                HEAD("chat.completion.chunk") "{\"index\":1,\"delta\":{\"content\":\"A\"},\"logprobs\":{\"content\":[{"
+                                              "\"token\":\"A\",\"logprob\":-0.5,"
+                                              "\"bytes\":[65],\"top_logprobs\":[{\"token\":\"A\",\"logprob\":-0.5,"
+                                              "\"bytes\":[65]},{\"token\":"
+                                              "\"\xEF\xBF\xBD\",\"logprob\":-9999,\"bytes\":[195]}]}],\"refusal\":null}"
+                                              ",\"finish_reason\":null}]}");
     openai_stream_release(&stream);
 }
 
@@ -90,9 +95,11 @@ static void test_chat_chunks(void **state)
     check_chunk(openai_chat_chunk_role(&s, 0), CHUNK("\"role\":\"assistant\",\"content\":\"\"", "null"));
     check_chunk(openai_chat_chunk_content(&s, 0, STR("hi"), NULL, 0, false), CHUNK("\"content\":\"hi\"", "null"));
     check_chunk(openai_chat_chunk_reasoning(&s, 0, STR("so")), CHUNK("\"reasoning_content\":\"so\"", "null"));
-    check_chunk(openai_chat_chunk_call(&s, 0, 1, STR("call_x"), STR("f")),
-                CHUNK("\"tool_calls\":[{\"index\":1,\"id\":\"call_x\",\"type\":\"function\",\"function\":{\"name\":\"f\","
-                      "\"arguments\":\"\"}}]", "null"));
+    check_chunk(
+        openai_chat_chunk_call(&s, 0, 1, STR("call_x"), STR("f")),
+        CHUNK("\"tool_calls\":[{\"index\":1,\"id\":\"call_x\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+              "\"arguments\":\"\"}}]",
+              "null"));
     check_chunk(openai_chat_chunk_arguments(&s, 0, 1, STR("{\"")),
                 CHUNK("\"tool_calls\":[{\"index\":1,\"function\":{\"arguments\":\"{\\\"\"}}]", "null"));
     check_chunk(openai_chat_chunk_function(&s, 0, STR("f"), STR("")),
@@ -108,16 +115,24 @@ static void test_completion_reply(void **state)
     struct openai_token top[] = {{.text = STR("\xC3\xA9"), .logprob = -1}, {.text = STR("b"), .logprob = -2}};
     struct openai_token tokens[] = {{.text = STR("\xC3\xA9"), .unknown = true},
                                     {.text = STR("b"), .logprob = -2, .top = top, .top_count = 2}};
-    struct openai_text_choice choices[] = {
-        {.text = STR("\xC3\xA9" "b"), .tokens = tokens, .token_count = 2, .logprobs = true, .finish_reason = "length"},
-        {.text = STR("c"), .finish_reason = "stop"}};
+    struct openai_text_choice choices[] = {{.text = STR("\xC3\xA9"
+                                                        "b"),
+                                            .tokens = tokens,
+                                            .token_count = 2,
+                                            .logprobs = true,
+                                            .finish_reason = "length"},
+                                           {.text = STR("c"), .finish_reason = "stop"}};
     struct buf out;
     buf_init(&out, 65536);
     assert_true(openai_completion_write(&out, &identity, choices, 2, &usage, &timings));
-    check(&out, HEAD("text_completion")
-          "{\"text\":\"\xC3\xA9" "b\",\"index\":0,\"logprobs\":{\"tokens\":[\"\xC3\xA9\",\"b\"],\"token_logprobs\":[null,-2],"
-          "\"top_logprobs\":[null,{\"\xC3\xA9\":-1,\"b\":-2}],\"text_offset\":[0,1]},\"finish_reason\":\"length\"},"
-          "{\"text\":\"c\",\"index\":1,\"logprobs\":null,\"finish_reason\":\"stop\"}]," USAGE "," TIMINGS "}");
+    check(&out,
+          HEAD("text_completion") "{\"text\":\"\xC3\xA9"
+                                  "b\",\"index\":0,\"logprobs\":{\"tokens\":[\"\xC3\xA9\",\"b\"],\"token_logprobs\":["
+                                  "null,-2],"
+                                  "\"top_logprobs\":[null,{\"\xC3\xA9\":-1,\"b\":-2}],\"text_offset\":[0,1]},\"finish_"
+                                  "reason\":\"length\"},"
+                                  "{\"text\":\"c\",\"index\":1,\"logprobs\":null,\"finish_reason\":\"stop\"}]," USAGE
+                                  "," TIMINGS "}");
 }
 
 static void test_completion_chunks_go_on_counting(void **state)
@@ -131,9 +146,9 @@ static void test_completion_chunks_go_on_counting(void **state)
     openai_completion_chunk(&s, 2, &choice, &offset);
     choice.finish_reason = "stop";
     check_chunk(openai_completion_chunk(&s, 2, &choice, &offset),
-                HEAD("text_completion")
-                "{\"text\":\"ab\",\"index\":2,\"logprobs\":{\"tokens\":[\"ab\"],\"token_logprobs\":[-1],\"top_logprobs\":"
-                "[{}],\"text_offset\":[2]},\"finish_reason\":\"stop\"}]}");
+                HEAD("text_completion") "{\"text\":\"ab\",\"index\":2,\"logprobs\":{\"tokens\":[\"ab\"],\"token_"
+                                        "logprobs\":[-1],\"top_logprobs\":"
+                                        "[{}],\"text_offset\":[2]},\"finish_reason\":\"stop\"}]}");
     assert_int_equal(offset, 4);
     openai_stream_release(&s);
 }
@@ -221,11 +236,16 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_reply),       cmocka_unit_test(test_chat_logprobs),
-        cmocka_unit_test(test_chat_chunks),      cmocka_unit_test(test_completion_reply),
-        cmocka_unit_test(test_completion_chunks_go_on_counting), cmocka_unit_test(test_nothing_measured_is_null),
-        cmocka_unit_test(test_embedding_reply),  cmocka_unit_test(test_model_object),
-        cmocka_unit_test(test_ids),              cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_chat_reply),
+        cmocka_unit_test(test_chat_logprobs),
+        cmocka_unit_test(test_chat_chunks),
+        cmocka_unit_test(test_completion_reply),
+        cmocka_unit_test(test_completion_chunks_go_on_counting),
+        cmocka_unit_test(test_nothing_measured_is_null),
+        cmocka_unit_test(test_embedding_reply),
+        cmocka_unit_test(test_model_object),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

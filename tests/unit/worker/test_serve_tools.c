@@ -17,18 +17,21 @@ static void test_rewrite(void **state)
     (void)state;
     struct arena arena;
     struct err err = ERR_INIT;
-    struct chat_request one = {.messages = STR("[{\"role\":\"user\",\"content\":\"q\"}]"), .tools = STR("[" TOOL("f") "]"),
+    struct chat_request one = {.messages = STR("[{\"role\":\"user\",\"content\":\"q\"}]"),
+                               .tools = STR("[" TOOL("f") "]"),
                                .tool_choice = CHAT_TOOLS_REQUIRED};
     arena_init(&arena);
     assert_true(serve_tools_rewrite(&one, &arena, &err));
     assert_null(one.tools.p);
     assert_string_equal(one.json_schema.p, CALL("f"));
-    assert_string_equal(one.messages.p,
-                        "[{\"role\":\"system\",\"content\":\"You can call these tools:\\n[{\\\"type\\\":\\\"function\\\","
-                        "\\\"function\\\":{\\\"name\\\":\\\"f\\\",\\\"parameters\\\":{\\\"type\\\":\\\"object\\\"}}}]" TAIL
-                        "\"},{\"role\":\"user\",\"content\":\"q\"}]");
+    assert_string_equal(
+        one.messages.p,
+        "[{\"role\":\"system\",\"content\":\"You can call these tools:\\n[{\\\"type\\\":\\\"function\\\","
+        "\\\"function\\\":{\\\"name\\\":\\\"f\\\",\\\"parameters\\\":{\\\"type\\\":\\\"object\\\"}}}]" TAIL
+        "\"},{\"role\":\"user\",\"content\":\"q\"}]");
     struct chat_request two = {.messages = STR("[{\"role\":\"system\",\"content\":\"old\"}]"),
-                               .tools = STR("[" TOOL("f") "," TOOL("g") "]"), .tool_choice = CHAT_TOOLS_REQUIRED};
+                               .tools = STR("[" TOOL("f") "," TOOL("g") "]"),
+                               .tool_choice = CHAT_TOOLS_REQUIRED};
     assert_true(serve_tools_rewrite(&two, &arena, &err));
     assert_string_equal(two.json_schema.p, "{\"anyOf\":[" CALL("f") "," CALL("g") "]}");
     assert_non_null(strstr(two.messages.p, TAIL "\\n\\nold\"}]"));
