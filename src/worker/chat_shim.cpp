@@ -24,7 +24,6 @@ extern "C" {
 #include <log.h>
 
 #include <memory>
-#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -452,6 +451,24 @@ static const char generic_source[] =
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
+/* The rule for text before a forced call goes: a model untrained for calls would never end it. */
+static void forbid_free_text(std::string &grammar)
+{
+    size_t root = grammar.find("root ::= "), end = grammar.find('\n', root), until = grammar.find("until-", root);
+    size_t calls = grammar.find("tool-calls", root);
+    if (root != std::string::npos && until < calls && calls < end)
+        grammar.erase(until, calls - until);
+}
+
+/* `common` lets some formats repeat their calls whatever was asked. */
+static void forbid_repeats(std::string &grammar)
+{
+    static const std::string repeated = "\ntool-calls ::= (tool-call space)+";
+    size_t at = grammar.find(repeated);
+    if (at != std::string::npos)
+        grammar.erase(at + repeated.size() - 1, 1);
+}
+
 static void tell_tools(common_chat_templates_inputs &inputs)
 {
     std::string text = "You can call these functions:\n" + common_chat_tools_to_json_oaicompat(inputs.tools).dump() +
@@ -486,9 +503,8 @@ static common_chat_params apply(struct chat_templates *templates, const common_c
     if (!templates->generic)
         templates->generic = common_chat_templates_init(nullptr, generic_source);
     common_chat_params params = common_chat_templates_apply(templates->generic.get(), inputs);
-    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) /* no free text first: an untrained model never ends it */
-        params.grammar = std::regex_replace(params.grammar, std::regex("(root ::= [^\n]*)until-[0-9]+\\? (tool-calls)"),
-                                            "$1$2");
+    if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED)
+        forbid_free_text(params.grammar);
     common_chat_templates_inputs told = inputs;
     told.json_schema.clear();
     tell_tools(told);
@@ -526,9 +542,8 @@ bool chat_render(struct chat_templates *templates, const struct engine_ops *ops,
         struct chat_prompt prompt = {};
         bool own = !inputs.grammar.empty();
         bool tools = !inputs.tools.empty() && inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
-        if (!inputs.parallel_tool_calls) /* common lets some formats repeat their calls whatever was asked */
-            params.grammar = std::regex_replace(params.grammar, std::regex("(\ntool-calls ::= \\(tool-call space\\))\\+"),
-                                                "$1");
+        if (!inputs.parallel_tool_calls)
+            forbid_repeats(params.grammar);
         bool direct = params.grammar.empty() && !inputs.json_schema.empty();
         if (direct) /* a template whose format knows no schemas */
             params.grammar = json_schema_to_grammar(common_json::parse(inputs.json_schema), true);
