@@ -10,7 +10,6 @@
 #include "openai/chat_reply.h"
 #include "openai/chat_request.h"
 #include "worker/serve_task.h"
-#include "worker/serve_tools.h"
 
 struct chat_call {
     struct buf id, name, arguments;
@@ -37,8 +36,7 @@ struct chat_task {
     struct openai_stream stream;
     struct openai_identity identity;
     char id[OPENAI_ID_SIZE];
-    bool opened;      /* every choice's role has been sent */
-    bool plain_calls; /* the template knows no calls: a choice's whole content is one, see serve_tools.h */
+    bool opened; /* every choice's role has been sent */
     struct chat_choice *choices;
     struct chat_choice *current; /* whose text is being parsed */
 };
@@ -93,7 +91,7 @@ static void put_content(struct chat_task *chat, struct str text)
 {
     struct chat_choice *c = chat->current;
     c->unassigned = 0;
-    if (!chat->task.stream || chat->plain_calls) {
+    if (!chat->task.stream) {
         buf_str(&c->content, text);
         return;
     }
@@ -191,28 +189,12 @@ static const char *finish_reason(const struct chat_task *chat, const struct gen_
     return chat->request.legacy_functions ? "function_call" : "tool_calls";
 }
 
-/* The content gathered so far becomes the call that it is; what is none goes out as content. */
-static void finish_plain_call(struct chat_task *chat)
-{
-    struct chat_choice *c = chat->current;
-    struct str name, arguments, text = arena_str(&chat->task.req->arena, buf_view(&c->content));
-    buf_clear(&c->content);
-    chat->plain_calls = false;
-    if (serve_tools_read(text, &chat->task.req->arena, &name, &arguments))
-        put_call(chat, &(struct chat_delta){.tool_name = name, .tool_arguments = arguments});
-    else if (text.n)
-        put_content(chat, text);
-    chat->plain_calls = true;
-}
-
 static void on_finished(struct chat_task *chat, const struct gen_event *event)
 {
     struct chat_choice *c = chat->current;
     if (chat->task.stream)
         open_stream(chat);
     chat_parser_feed(c->parser, STR(""), true, on_delta, chat);
-    if (chat->plain_calls)
-        finish_plain_call(chat);
     c->generated = event->generated_tokens;
     c->finish_reason = finish_reason(chat, event);
     if (!chat->task.stream)
@@ -325,14 +307,7 @@ static bool render(struct chat_task *chat, struct err *err)
         .enable_thinking = r->enable_thinking,
         .add_generation_prompt = true,
     };
-    if (!chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, &chat->prompt, err))
-        return false;
-    bool must_call = r->tools.p && r->tool_mode == OPENAI_TOOLS_REQUIRED;
-    if (!must_call || chat->prompt.grammar)
-        return true;
-    chat->plain_calls = true;
-    return serve_tools_rewrite(&request, arena, err) &&
-           chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, &chat->prompt, err);
+    return chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, &chat->prompt, err);
 }
 
 /* The template's own stops join the caller's, and its grammar replaces what the caller's became part of. */

@@ -49,7 +49,7 @@ test('chat: stream helper and n', async () => {
 });
 
 test('chat: tools, required and streamed', async () => {
-  const options = { ...plain, max_tokens: 100, tools: [weather], tool_choice: 'required' };
+  const options = { ...plain, max_tokens: 100, tools: [weather], tool_choice: 'required', parallel_tool_calls: false };
   const reply = await client.chat.completions.create(options);
   assert.equal(reply.choices[0].finish_reason, 'tool_calls');
   assert.ok(JSON.parse(reply.choices[0].message.tool_calls[0].function.arguments).city);
