@@ -140,15 +140,16 @@ static void build_request(const char *mode, const char *path, size_t body_bytes)
         if (in)
             fclose(in);
     }
-    while (!file && body.len < body_bytes)
-        buf_putc(&body, 'x');
-    bool post = file || strcmp(mode, "post") == 0;
-    buf_printf(&request, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n",
-               post ? "POST" : "GET", path);
+    if (!file) { /* a chat as a client sends it, padded to the size asked for */
+        buf_puts(&body, "{\"model\": \"bench\", \"messages\": [{\"role\": \"user\", \"content\": \"");
+        while (body.len + 40 < body_bytes)
+            buf_putc(&body, 'x');
+        buf_printf(&body, "\"}], \"stream\": %s}", strcmp(mode, "post") == 0 ? "false" : "true");
+    }
+    buf_printf(&request, "POST %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n", path);
     if (key)
         buf_printf(&request, "Authorization: Bearer %s\r\n", key);
-    if (post)
-        buf_printf(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
+    buf_printf(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
     buf_puts(&request, "\r\n");
     buf_append(&request, body.data, body.len);
     buf_release(&body);
@@ -218,7 +219,7 @@ int main(int argc, char **argv)
     int port = (int)strtol(argv[2], NULL, 10), count = (int)strtol(argv[3], NULL, 10), epoll = epoll_create1(0);
     char path[128];
     if (strcmp(mode, "idle") == 0) {
-        build_request(mode, argc > 5 ? argv[5] : "/sse?n=1000&ms=30000", 0);
+        build_request(mode, argc > 5 ? argv[5] : "/v1/chat/completions?n=1000&ms=30000", 0);
         long before = private_bytes(argv[4]);
         open_peers(epoll, port, count);
         work_until(epoll, clock_ns() + 1000000000, on_event_bytes);
@@ -226,7 +227,7 @@ int main(int argc, char **argv)
         return 0;
     }
     bool sse = strcmp(mode, "sse") == 0;
-    snprintf(path, sizeof path, "/sse?n=100000000&ms=%s", argv[4]);
+    snprintf(path, sizeof path, "/v1/chat/completions?n=100000000&ms=%s", argv[4]);
     build_request(mode, argc > 6 ? argv[6] : sse ? path : "/v1/chat/completions", sse ? 0 : strtoul(argv[4], NULL, 10));
     open_peers(epoll, port, count);
     measure(epoll, strtod(argv[5], NULL), sse ? on_event_bytes : on_post_bytes);

@@ -1,5 +1,5 @@
-/* The upstream of the gateway bench: answers every POST with a static JSON body, and GET /sse?n=N&ms=M with N events, M
- * milliseconds apart (0: as fast as they are taken), each carrying the time it was sent. Usage: bench_upstream PORT */
+/* The upstream of the gateway bench: answers every request with a static JSON body, and one whose query says
+ * n=N&ms=M with N events, M milliseconds apart (0: as fast as they are taken), each carrying the time it was sent. Usage: bench_upstream PORT */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "http/server.h"
@@ -55,9 +55,26 @@ static uint64_t number(struct http_req *req, const char *name, uint64_t otherwis
     return value;
 }
 
+static void start_stream(struct http_req *req)
+{
+    struct stream *s = arena_calloc(&req->arena, sizeof *s);
+    s->req = req;
+    s->left = number(req, "n", 0);
+    s->ms = number(req, "ms", 0);
+    req->user = s;
+    arena_on_dispose(&req->arena, release, s);
+    http_sse_start(req);
+    http_reply_on_proceed(req, on_proceed);
+    emit(s);
+}
+
 static void on_body(struct http_req *req, struct str body)
 {
     (void)body;
+    if (number(req, "n", 0)) {
+        start_stream(req);
+        return;
+    }
     http_reply(req, 200, "application/json",
                STR("{\"id\":\"x\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
                    "\"assistant\",\"content\":\"Hello there, how can I help you today?\"},\"finish_reason\":\"stop\"}]}"));
@@ -66,19 +83,7 @@ static void on_body(struct http_req *req, struct str body)
 static void on_request(void *arg, struct http_req *req)
 {
     (void)arg;
-    if (req->head.method != HTTP_GET) {
-        http_req_read_body(req, 0, on_body);
-        return;
-    }
-    struct stream *s = arena_calloc(&req->arena, sizeof *s);
-    s->req = req;
-    s->left = number(req, "n", 10);
-    s->ms = number(req, "ms", 0);
-    req->user = s;
-    arena_on_dispose(&req->arena, release, s);
-    http_sse_start(req);
-    http_reply_on_proceed(req, on_proceed);
-    emit(s);
+    http_req_read_body(req, 0, on_body);
 }
 
 static const char *on_error(void *arg, const struct http_req *req, const struct err *err, struct buf *body)

@@ -192,6 +192,7 @@ static void release(struct serve *serve)
 
 int gateway_run(const struct conf *conf, const char *program)
 {
+    mem_setup();
     struct serve *serve = mem_calloc(1, sizeof *serve);
     struct err err = ERR_INIT;
     serve->conf = conf;

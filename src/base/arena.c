@@ -7,9 +7,11 @@
 
 #include "base/mem.h"
 
-/* The first block holds a plain request's head and handler state; later ones double up to BLOCK_MAX. An idle stream
- * costs one block, so the first one is small on purpose (3 KiB an idle stream is the whole budget). */
+/* The first block holds a plain request's head and most of its handlers' state, the second what is left over; later
+ * ones double up to BLOCK_MAX. An idle stream costs these two, so both are small on purpose (3 KiB an idle stream is the
+ * whole budget). */
 #define BLOCK_FIRST 1000
+#define BLOCK_SECOND 500
 #define BLOCK_MAX (64 * 1024)
 
 struct arena_block {
@@ -47,7 +49,7 @@ void arena_dispose(struct arena *arena)
 
 static struct arena_block *block_new(struct arena *arena, size_t wanted)
 {
-    size_t size = arena->blocks ? arena->blocks->size * 2 : BLOCK_FIRST;
+    size_t size = !arena->blocks ? BLOCK_FIRST : !arena->blocks->next ? BLOCK_SECOND : arena->blocks->size * 2;
     if (size > BLOCK_MAX)
         size = BLOCK_MAX;
     if (size < wanted)

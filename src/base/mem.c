@@ -1,10 +1,23 @@
 #include "base/mem.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define KEEP_FREE_BYTES (4 << 20)
+
+void mem_setup(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, KEEP_FREE_BYTES);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
 
 static void *checked(void *memory, size_t size)
 {

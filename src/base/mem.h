@@ -9,6 +9,10 @@
 /* Exit status of a process that ran out of memory (specs/inferno.md 6.3: 7, resources). */
 #define MEM_EXIT 7
 
+/* Tunes the allocator for a long-lived process: memory that requests of ordinary size free is kept for the next ones
+ * instead of going back and forth to the kernel. Once, at the start. */
+void mem_setup(void);
+
 void *mem_alloc(size_t size);                     /* uninitialised; never NULL; release with mem_free */
 void *mem_calloc(size_t count, size_t size);      /* zeroed; ends the process on overflow too */
 void *mem_realloc(void *old, size_t size);

@@ -42,6 +42,7 @@ static void on_client_proceed(struct http_req *req)
 static void on_head(void *arg, const struct http_head *head)
 {
     struct proxy *p = arg;
+    http_req_drop_body(p->req); /* sent, or kept by the call: a long stream must not hold a large prompt */
     http_reply_on_proceed(p->req, on_client_proceed);
     reply_pass(p->req, head);
     if (p->on_head)

@@ -134,6 +134,12 @@ static void refuse_unread(struct http_req *req)
     conn_fail(req->conn, &err);
 }
 
+void http_req_drop_body(struct http_req *req)
+{
+    if (req->conn->collector)
+        buf_release(&req->conn->collector->body);
+}
+
 void http_req_read_body(struct http_req *req, uint64_t max, void (*on_body)(struct http_req *req, struct str body))
 {
     struct collector *col = arena_calloc(&req->arena, sizeof *col);

@@ -79,6 +79,9 @@ void http_server_free(struct http_server *server);
  * the client leaves, the error is answered here and on_body is never called. */
 void http_req_read_body(struct http_req *req, uint64_t max, void (*on_body)(struct http_req *req, struct str body));
 
+/* Frees a collected body before the request ends: nobody will look at it again. Without one, nothing happens. */
+void http_req_drop_body(struct http_req *req);
+
 /* Streams the body as it comes: on_data with each piece (valid during the call), on_end after the last. Failure
  * answers and disposes the request as above. */
 void http_req_stream_body(struct http_req *req, void (*on_data)(struct http_req *req, struct str piece),

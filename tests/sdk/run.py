@@ -2,20 +2,31 @@
 """Starts the real server with a real model on a free port and runs the vendors' clients against it."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "sys"))
-from harness import Server  # noqa: E402
+from harness import INFERD, Log, Server  # noqa: E402
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 
 
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent.parent
-    with Server(models_dir=os.environ["INFERD_MODELS"]) as server:
-        env = dict(os.environ, INFERD_URL=server.url + "/v1", INFERD_MODEL=MODEL)
-        return subprocess.run([str(root / "scripts/sdk.sh"), *sys.argv[1:]], env=env, check=False).returncode
+    models = os.environ["INFERD_MODELS"]
+    # The native routes (/tokenize) are the worker's own: one beside the server, for the tests that need token ids.
+    worker = subprocess.Popen([INFERD, "worker", "--model", f"{models}/{MODEL}.gguf", "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE)
+    log = Log(worker.stderr)
+    try:
+        port = re.search(r"port=(\d+)", log.wait("listening")).group(1)
+        log.wait("model loaded")
+        with Server(models_dir=models) as server:
+            env = dict(os.environ, INFERD_URL=server.url + "/v1", INFERD_NATIVE_URL=f"http://127.0.0.1:{port}", INFERD_MODEL=MODEL)
+            return subprocess.run([str(root / "scripts/sdk.sh"), *sys.argv[1:]], env=env, check=False).returncode
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
 if __name__ == "__main__":

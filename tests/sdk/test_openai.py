@@ -146,13 +146,10 @@ class Chat(unittest.TestCase):
         entry = chat(logprobs=True, max_tokens=1).choices[0].logprobs.content[0]
         import urllib.request
 
-        root = URL.rsplit("/v1", 1)[0]
+        root = os.environ.get("INFERD_NATIVE_URL", URL.rsplit("/v1", 1)[0])
         data = json.dumps({"content": entry.token, "model": MODEL}).encode()
         request = urllib.request.Request(root + "/tokenize", data, {"Content-Type": "application/json"})
-        try:
-            tokens = json.load(urllib.request.urlopen(request))["tokens"]
-        except OSError:
-            self.skipTest("no /tokenize at this URL")
+        tokens = json.load(urllib.request.urlopen(request))["tokens"]
         other = chat(logit_bias={str(t): -100 for t in tokens}, logprobs=True, max_tokens=1)
         self.assertNotEqual(other.choices[0].logprobs.content[0].token, entry.token)
 
