@@ -253,6 +253,9 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->n_batch = info->batch;
     params->n_ubatch = info->ubatch;
     params->n_seq_max = info->sequences;
+    /* Rows of logits that the compute buffers are made for: one a sequence. More (a prompt being scored) make them grow
+     * then; made for a whole batch they would take half a gigabyte with a vocabulary of 262 144. */
+    params->n_outputs_max = info->sequences;
     params->n_threads = params->n_threads_batch = (int)info->threads;
     params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                               : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
