@@ -43,6 +43,13 @@ static struct str stem(const char *path)
     return name;
 }
 
+/* Whatever is wrong with its files, to a caller it is a model that cannot be loaded. */
+static void set_problem(struct model *m, const struct err *err)
+{
+    m->problem = *err;
+    m->problem.code = ERR_MODEL_LOAD_FAILED;
+}
+
 static void add_shards(struct model *m, struct str name, uint64_t count)
 {
     struct err err;
@@ -53,7 +60,7 @@ static void add_shards(struct model *m, struct str name, uint64_t count)
         snprintf(path, sizeof path, "%.*s%.*s-%05llu-of-%05llu.gguf", (int)folder, m->path, (int)name.n - 15, name.p,
                  (unsigned long long)i, (unsigned long long)count);
         if (!gguf_read(path, &shard, &err)) {
-            m->problem = err;
+            set_problem(m, &err);
             return;
         }
         m->gguf.parameters += shard.parameters;
@@ -90,7 +97,8 @@ static void consider(struct walk *w, const char *path, const char *id)
     m->id = id ? id : arena_strndup(&w->catalogue->arena, name.p, sharded ? name.n - 15 : name.n);
     m->gguf = gguf;
     m->created = info.st_mtime;
-    m->problem = good ? ERR_INIT : err;
+    if (!good)
+        set_problem(m, &err);
     if (good && sharded)
         add_shards(m, name, count);
 }
