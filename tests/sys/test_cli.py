@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import select
+import subprocess
 import tempfile
 import time
 import unittest
@@ -26,6 +27,15 @@ class Plain(unittest.TestCase):
             status, out, err = run_cli(command, "--help")
             self.assertEqual((status, err), (0, ""), command)
             self.assertIn("usage: inferd " + command, out)
+
+    def test_completion_completes_and_the_manual_knows_every_command(self):
+        script = run_cli("completion", "bash")[1]
+        done = subprocess.run(["bash", "-c", script + "\nCOMP_WORDS=(inferd serve --mod); COMP_CWORD=2; _inferd; echo ${COMPREPLY[@]}"],
+                              capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.split(), ["--models-dir", "--model"])
+        manual = run_cli("completion", "man")[1]
+        for word in (".SS inferd serve", ".SS inferd doctor", "cache.model_ttl_seconds", "\\-\\-models-dir"):
+            self.assertIn(word, manual)
 
     def test_wrong_use_is_exit_2_and_says_what_was_meant(self):
         for args, word in ((("serv",), "did you mean 'serve'?"), (("serve", "--prot", "1"), "prot"), (("run",), "name a model"),
