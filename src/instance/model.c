@@ -17,6 +17,7 @@
 
 struct walk {
     struct model_catalogue *catalogue;
+    const struct model_catalogue *previous; /* or NULL */
     size_t capacity;
 };
 
@@ -79,6 +80,22 @@ static struct model *model_add(struct walk *w)
     return memset(&c->models[c->count++], 0, sizeof *c->models);
 }
 
+/* The header as it was read last time, when nothing has touched the file since; sharded and broken ones are read anew. */
+static bool known_header(const struct walk *w, const char *path, const struct stat *info, struct gguf *ret_gguf)
+{
+    for (size_t i = 0; w->previous && i < w->previous->count; i++) {
+        const struct model *m = &w->previous->models[i];
+        if (strcmp(m->path, path) != 0 || m->problem.code != ERR_NONE || m->gguf.split_count > 1)
+            continue;
+        if (m->first_bytes != (uint64_t)info->st_size || m->modified.tv_sec != info->st_mtim.tv_sec ||
+            m->modified.tv_nsec != info->st_mtim.tv_nsec)
+            return false;
+        *ret_gguf = m->gguf;
+        return true;
+    }
+    return false;
+}
+
 static void consider(struct walk *w, const char *path, const char *id)
 {
     struct stat info;
@@ -89,7 +106,7 @@ static void consider(struct walk *w, const char *path, const char *id)
     bool sharded = shard_suffix(name, &number, &count);
     if (w->catalogue->count >= LIMIT_MODELS || number != 1 || stat(path, &info) != 0)
         return;
-    bool good = gguf_read(path, &gguf, &err);
+    bool good = (!sharded && known_header(w, path, &info, &gguf)) || gguf_read(path, &gguf, &err);
     if (good && (gguf.is_projector || gguf.split_number != 0))
         return;
     struct model *m = model_add(w);
@@ -97,6 +114,8 @@ static void consider(struct walk *w, const char *path, const char *id)
     m->id = id ? id : arena_strndup(&w->catalogue->arena, name.p, sharded ? name.n - 15 : name.n);
     m->gguf = gguf;
     m->created = info.st_mtime;
+    m->modified = info.st_mtim;
+    m->first_bytes = (uint64_t)info.st_size;
     if (!good)
         set_problem(m, &err);
     if (good && sharded)
@@ -171,10 +190,10 @@ static void make_unique(struct model_catalogue *c)
     qsort(c->models, c->count, sizeof *c->models, by_id);
 }
 
-struct model_catalogue *model_catalogue_scan(const struct conf *conf)
+struct model_catalogue *model_catalogue_scan(const struct conf *conf, const struct model_catalogue *previous)
 {
     struct model_catalogue *c = mem_calloc(1, sizeof *c);
-    struct walk w = {.catalogue = c};
+    struct walk w = {.catalogue = c, .previous = previous};
     arena_init(&c->arena);
     walk_folder(&w, conf->models_dir, 0);
     for (const char *const *dir = conf->import_dirs; *dir; dir++)

@@ -86,6 +86,16 @@ class Models(unittest.TestCase):
             self.assertEqual(server.call("GET", "/v1/models/b%2Fsame")[2]["id"], "b/same")
             self.assertEqual(server.call("GET", "/v1/models/b/same/status")[2]["status"], "loaded")
 
+    def test_a_file_that_changes_is_read_again_and_one_that_goes_is_gone(self):
+        with Server() as server:
+            architecture = lambda: [m["inferno"]["arch"] for m in server.call("GET", "/v1/models")[2]["data"]]
+            fake_model(server.models, "m", FAST, "aaaa")
+            self.assertEqual(architecture(), ["aaaa"])
+            fake_model(server.models, "m", FAST, "bbbb") # as large as before
+            self.assertEqual(architecture(), ["bbbb"])
+            (server.models / "m.gguf").unlink()
+            self.assertEqual(architecture(), [])
+
     def test_a_broken_file_says_why_and_harms_nobody(self):
         with Server() as server:
             good = fake_model(server.models, "good", FAST).read_bytes()
