@@ -882,9 +882,9 @@ static bool check_request(const struct sched *sched, const struct gen_request *r
         return err_set_param(err, ERR_INVALID_PARAMETERS, request->kind == GEN_EMBED ? "input" : "prompt",
                              "the input holds no tokens");
     if (request->token_count + generates > limit)
-        return err_set_param(err, ERR_CONTEXT_LENGTH_EXCEEDED, request->kind == GEN_EMBED ? "input" : "messages",
-                             "this model's context is %u tokens, and the input alone is %zu tokens", limit,
-                             request->token_count);
+        return err_set(err, ERR_CONTEXT_LENGTH_EXCEEDED,
+                       "this model's context is %u tokens, and the input alone is %zu tokens", limit,
+                       request->token_count);
     for (size_t i = 0; i < request->token_count; i++)
         if (request->tokens[i] < 0 || (unsigned)request->tokens[i] >= info->vocabulary)
             return err_set_param(err, ERR_INVALID_PARAMETERS, "prompt", "token %d is not in the model's vocabulary of %u",
