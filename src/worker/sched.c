@@ -67,7 +67,7 @@ struct sched {
     struct seq_table table;
     struct engine_row *rows;
     unsigned row_count, decode_rows;
-    unsigned row_limit, score_limit;
+    unsigned row_limit;
     struct sample_space space;
     struct buf text;
     struct sched_stats stats;
@@ -429,14 +429,17 @@ static void build_batch(struct sched *sched)
     }
     sched->decode_rows = sched->row_count;
     unsigned budget = prefill_budget(sched);
+    unsigned scores = sched->info->outputs - sched->info->sequences; /* every sequence may want one row besides */
     for (unsigned i = 0; i < sched->running_count && budget > 0; i++) {
         struct branch *branch = sched->running[i];
         unsigned count = branch->count - branch->done;
         if (is_decoding(branch) || gen_sits_out(branch->gen))
             continue;
         count = count < budget ? count : budget;
-        if (is_scoring(branch) && count > sched->score_limit)
-            count = sched->score_limit;
+        if (is_scoring(branch)) {
+            count = count < scores ? count : scores;
+            scores -= count;
+        }
         add_rows(sched, branch, count);
         budget -= count;
     }
@@ -791,9 +794,6 @@ static void init_sizes(struct sched *sched)
     sched->row_limit = info->ubatch < info->batch ? info->ubatch : info->batch;
     if (sched->row_limit < info->sequences) /* every sequence decodes in every step */
         sched->row_limit = info->sequences;
-    size_t row_bytes = (size_t)info->vocabulary * sizeof(float);
-    size_t score_rows = row_bytes ? LIMIT_SCORE_BYTES / row_bytes : 1;
-    sched->score_limit = score_rows < 1 ? 1 : score_rows > sched->row_limit ? sched->row_limit : (unsigned)score_rows;
     sched->rows = mem_calloc(sched->row_limit, sizeof *sched->rows);
     sched->running = mem_calloc(info->sequences + 1, sizeof *sched->running);
     sched->slots = mem_calloc(info->sequences, sizeof *sched->slots);
