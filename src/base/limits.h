@@ -70,7 +70,7 @@
 #define LIMIT_LOGPROB_BYTES (64u << 20) /* log probabilities kept for one choice */
 #define LIMIT_HELD_BYTES (1u << 20)      /* text one choice holds back for a stop string or an unfinished character */
 #define LIMIT_UNDELIVERED 256            /* events of one request the loop has not taken yet; more and it sits out */
-#define LIMIT_SCORE_BYTES (64u << 20)    /* logits asked for at once when a prompt is scored */
+#define LIMIT_SCORE_BYTES (16u << 20)    /* logits asked for at once when a prompt is scored */
 #define LIMIT_STALL_STEP_MS 100          /* prefill added to a step of running decodes */
 #define LIMIT_PREFILL_PIECE 256          /* tokens of it at most */
 #define LIMIT_SIBLING_TOKENS 32          /* a shorter common prefix is not worth waiting for */

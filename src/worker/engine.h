@@ -61,6 +61,7 @@ struct engine_info {
     unsigned context_train;
     unsigned embedding_size;
     unsigned sequences, batch, ubatch, threads;
+    unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos;
     bool can_trim;               /* a sequence's tail can be dropped (not so for recurrent models) */

@@ -24,6 +24,7 @@
 #define LOUD 12.0f   /* logit of the token meant */
 #define QUIET 8.0f   /* of any letter */
 #define PROGRESS 10  /* calls of on_progress */
+#define SCORED 8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
     uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch;
@@ -111,7 +112,8 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
         .model_name = "fake", .chat_template = "", .bos_text = "<bos>", .eos_text = "<eos>",
         .vocabulary = (unsigned)settings.vocab, .context = (unsigned)settings.context,
         .context_sequence = (unsigned)settings.context, .context_train = (unsigned)settings.context,
-        .embedding_size = EMBEDDING, .sequences = (unsigned)settings.sequences, .batch = batch, .ubatch = batch,
+        .embedding_size = EMBEDDING, .sequences = (unsigned)settings.sequences,
+        .outputs = (unsigned)settings.sequences + SCORED, .batch = batch, .ubatch = batch,
         .threads = 1, .pooling = ENGINE_POOLING_MEAN, .can_trim = settings.trim != 0, .bos = BOS, .eos = EOS,
         .fim_prefix = ENGINE_TOKEN_NONE, .fim_suffix = ENGINE_TOKEN_NONE, .fim_middle = ENGINE_TOKEN_NONE};
     seq_table_init(&engine->table, engine->info.sequences, engine->info.context);
@@ -236,6 +238,11 @@ static enum engine_status fake_decode(struct engine *engine, const struct engine
         return ENGINE_FAILED;
     if (engine->table.cells - engine->table.cells_used < count)
         return ENGINE_FULL;
+    unsigned outputs = 0;
+    for (unsigned i = 0; i < count; i++)
+        outputs += rows[i].logits;
+    if (outputs > engine->info.outputs)
+        return ENGINE_FAILED; /* as llama.cpp would, which aborts */
     for (unsigned i = 0; i < count; i++)
         if (rows[i].position != engine->table.seqs[rows[i].sequence].count)
             return ENGINE_FAILED; /* a hole or an overlap: the scheduler has lost track */

@@ -240,6 +240,8 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     info->batch = or_default(config->batch, DEFAULT_BATCH);
     info->ubatch = smaller(or_default(config->ubatch, DEFAULT_UBATCH), info->batch);
     info->sequences = smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
+    unsigned scored = LIMIT_SCORE_BYTES / (info->vocabulary * (unsigned)sizeof(float) + 1);
+    info->outputs = info->sequences + smaller(scored > 0 ? scored : 1, info->ubatch);
     info->threads = or_default(config->threads, usable_cores());
     info->pooling = choose_pooling(engine, config->pooling);
 
@@ -253,9 +255,9 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->n_batch = info->batch;
     params->n_ubatch = info->ubatch;
     params->n_seq_max = info->sequences;
-    /* Rows of logits that the compute buffers are made for: one a sequence. More (a prompt being scored) make them grow
-     * then; made for a whole batch they would take half a gigabyte with a vocabulary of 262 144. */
-    params->n_outputs_max = info->sequences;
+    /* The compute buffers hold so many rows of logits, and llama.cpp aborts at one more. For a whole batch they would
+     * take half a gigabyte with a vocabulary of 262 144. */
+    params->n_outputs_max = info->outputs;
     params->n_threads = params->n_threads_batch = (int)info->threads;
     params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                               : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -1,5 +1,5 @@
 /* A request inside the scheduler: its copy of what was asked, its choices (branches), and the events on their way to
- * the loop thread. Only sched.c and gen.c see this.
+ * the loop thread. Only the sched_*.c and gen.c see this.
  *
  * A gen is made on the loop thread, handed to the decode thread through the inbox, and handed back with its last
  * event, whose delivery frees it. Each field has one owner: */

@@ -77,13 +77,14 @@ void serve_read_body(struct serve *serve, struct http_req *req, void (*on_body)(
 /* Answers 200 with a finished JSON buffer, or with an error when it failed; releases it. */
 void serve_reply_json(struct http_req *req, struct buf *body);
 
-/* Text to tokens in the arena. More than one sequence holds is ERR_CONTEXT_LENGTH_EXCEEDED. */
+/* Text to tokens in the arena. More than one sequence holds is ERR_CONTEXT_LENGTH_EXCEEDED. name is the member that
+ * errors speak of. */
 struct serve_tokens {
     engine_token *ids;
     size_t count;
 };
-bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, struct arena *arena,
-                    struct serve_tokens *ret_tokens, struct err *err);
+bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name,
+                    struct arena *arena, struct serve_tokens *ret_tokens, struct err *err);
 
 /* An input as the prompt of a completion or an embedding; name is the member it came from. */
 bool serve_input_tokens(const struct serve *serve, const struct openai_input *input, const char *name,

@@ -337,7 +337,7 @@ static bool prepare(struct chat_task *chat, struct str body, struct err *err)
     struct arena *arena = &chat->task.req->arena;
     if (!openai_chat_read(body, &serve->options->chat, arena, &chat->request, err) || !check_model(serve, err) ||
         !serve_params(serve, &chat->request.sampling, arena, &chat->params, err) || !render(chat, err) ||
-        !serve_tokenize(serve, chat->prompt.text, true, arena, &chat->tokens, err))
+        !serve_tokenize(serve, chat->prompt.text, true, "messages", arena, &chat->tokens, err))
         return false;
     add_prompt_params(&chat->prompt, arena, &chat->params);
     chat->params.want_logprobs = chat->request.logprobs;
@@ -372,8 +372,13 @@ static void on_body(struct http_req *req, struct str body)
 {
     struct chat_task *chat = arena_calloc(&req->arena, sizeof *chat);
     struct err err = ERR_INIT;
-    chat->task = (struct serve_task){
-        .serve = req->user, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
+    chat->task = (struct serve_task){.serve = req->user,
+                                     .req = req,
+                                     .count = 1,
+                                     .member = "messages",
+                                     .on_fill = on_fill,
+                                     .on_event = on_event,
+                                     .on_end = on_end};
     req->user = chat;
     if (prepare(chat, body, &err))
         start(chat);

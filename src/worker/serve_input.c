@@ -1,25 +1,25 @@
 /* Requests' values into the scheduler's, and the scheduler's tokens into text: what the surfaces share. */
 #include "worker/serve.h"
 
-static bool too_long(const struct serve *serve, size_t tokens, struct err *err)
+static bool too_long(const struct serve *serve, size_t tokens, const char *name, struct err *err)
 {
     unsigned room = serve->info->context_sequence;
-    return err_set(err, ERR_CONTEXT_LENGTH_EXCEEDED,
-                   "This model's maximum context length is %u tokens, but the prompt has %zu tokens; shorten it", room,
-                   tokens);
+    return err_set_param(err, ERR_CONTEXT_LENGTH_EXCEEDED, name,
+                         "This model's maximum context length is %u tokens, but the prompt has %zu tokens; shorten it",
+                         room, tokens);
 }
 
-bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, struct arena *arena,
-                    struct serve_tokens *ret_tokens, struct err *err)
+bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name,
+                    struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
 {
     /* A token takes a byte or more, give or take the special ones around. */
     size_t capacity = text.n + 8 < serve->info->context_sequence ? text.n + 8 : serve->info->context_sequence;
     engine_token *ids = arena_alloc(arena, (capacity + 1) * sizeof *ids);
     int count = serve->options->ops->tokenize(serve->engine, text, add_special, true, ids, (int)capacity);
     if (count < 0)
-        return err_set(err, ERR_INVALID_PARAMETERS, "the text cannot be turned into tokens");
+        return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' cannot be turned into tokens", name);
     if ((size_t)count > capacity)
-        return too_long(serve, (size_t)count, err);
+        return too_long(serve, (size_t)count, name, err);
     *ret_tokens = (struct serve_tokens){.ids = ids, .count = (size_t)count};
     return true;
 }
@@ -31,7 +31,7 @@ static bool check_tokens(const struct serve *serve, const struct openai_input *i
             return err_set_param(err, ERR_INVALID_PARAMETERS, name, "'%s' has the token %d: the vocabulary ends at %u",
                                  name, (int)input->tokens[i], serve->info->vocabulary - 1);
     if (input->token_count > serve->info->context_sequence)
-        return too_long(serve, input->token_count, err);
+        return too_long(serve, input->token_count, name, err);
     return true;
 }
 
@@ -40,7 +40,7 @@ bool serve_input_tokens(const struct serve *serve, const struct openai_input *in
 {
     struct serve_tokens tokens;
     if (input->text.p) {
-        if (!serve_tokenize(serve, input->text, true, arena, &tokens, err))
+        if (!serve_tokenize(serve, input->text, true, name, arena, &tokens, err))
             return false;
     } else {
         if (!check_tokens(serve, input, name, err))
@@ -72,9 +72,9 @@ bool serve_fim_tokens(const struct serve *serve, struct str prefix, struct str s
         info->fim_middle == ENGINE_TOKEN_NONE)
         return err_set_param(err, ERR_NOT_SUPPORTED, name, "'%s' needs a model that fills in the middle; '%s' does not",
                              name, serve->model);
-    if (!serve_tokenize(serve, prefix, false, arena, &before, err) ||
-        !serve_tokenize(serve, suffix, false, arena, &behind, err) ||
-        !serve_tokenize(serve, middle, false, arena, &filled, err))
+    if (!serve_tokenize(serve, prefix, false, name, arena, &before, err) ||
+        !serve_tokenize(serve, suffix, false, name, arena, &behind, err) ||
+        !serve_tokenize(serve, middle, false, name, arena, &filled, err))
         return false;
     struct serve_tokens all = {
         .ids = arena_alloc(arena, (before.count + behind.count + filled.count + 4) * sizeof *all.ids)};

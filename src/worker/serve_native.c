@@ -200,8 +200,13 @@ static void start(struct http_req *req, struct str body, bool infill)
     struct native_task *t = arena_calloc(&req->arena, sizeof *t);
     struct serve *serve = req->user;
     struct err err = ERR_INIT;
-    t->task = (struct serve_task){
-        .serve = serve, .req = req, .count = 1, .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
+    t->task = (struct serve_task){.serve = serve,
+                                  .req = req,
+                                  .count = 1,
+                                  .member = "prompt",
+                                  .on_fill = on_fill,
+                                  .on_event = on_event,
+                                  .on_end = on_end};
     req->user = t;
     const json_t *document = openai_document_read(body, &req->arena, &err);
     bool good = document && read_sampling(document, t, &err) &&

@@ -236,7 +236,7 @@ static void get_metrics(void *arg, struct http_req *req, const struct http_match
         const char *name, *type, *help;
         double value;
     } rows[] = {
-        {"requests_total", "counter", "Prompts submitted to the scheduler.", (double)s.requests},
+        {"requests_total", "counter", "Prompts answered in full.", (double)s.requests},
         {"cancelled_total", "counter", "Prompts whose client left before the end.", (double)s.cancelled},
         {"prompt_tokens_total", "counter", "Prompt tokens, those from the cache included.", (double)s.prompt_tokens},
         {"cached_tokens_total", "counter", "Prompt tokens that were found in the cache.", (double)s.cached_tokens},

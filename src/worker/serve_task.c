@@ -3,6 +3,8 @@
  * full queue is an error for a request's first prompt only; later ones wait for one of its own to end. */
 #include "worker/serve_task.h"
 
+#include <stdio.h>
+
 #include "http/sse.h"
 #include "openai/error.h"
 
@@ -44,6 +46,8 @@ static bool submit_next(struct serve_task *task, struct err *err)
     if (timeout)
         request.deadline_ms = loop_now_ms(&task->serve->loop) + timeout;
     item->gen = sched_submit(task->serve->sched, &request, on_gen_event, item, err);
+    if (!item->gen && err->code == ERR_CONTEXT_LENGTH_EXCEEDED) /* a queue does not know whose prompt it was */
+        snprintf(err->param, sizeof err->param, "%s", task->member);
     if (!item->gen)
         return false;
     task->next++;

@@ -12,6 +12,7 @@ struct serve_task {
     struct serve *serve;
     struct http_req *req;
     size_t count; /* prompts */
+    const char *member; /* of the request's JSON that holds them: what errors speak of */
     bool stream;
 
     /* What to submit for prompt index: tokens, choices, params; the deadline is filled in here. */

@@ -175,6 +175,32 @@ static void logprobs_are_probabilities(void **state)
     drive_reply_release(&reply);
 }
 
+/* More rows of logits than one decode may have. */
+static void long_prompts_are_scored_in_pieces(void **state)
+{
+    struct drive *models[] = {&chat, &base};
+    (void)state;
+    for (int m = 0; m < 2; m++) {
+        static engine_token tokens[1000];
+        char prompt[2000] = "";
+        for (int i = 0; i < 100; i++)
+            snprintf(prompt + strlen(prompt), sizeof prompt - strlen(prompt), "%d is a number. ", i);
+        struct gen_request request = {
+            .kind = GEN_GENERATE, .tokens = tokens, .choices = 1, .score_prompt = true, .params = drive_greedy(2)};
+        request.token_count = drive_tokenize(models[m], prompt, tokens, 1000);
+        request.params.want_logprobs = true;
+        struct drive_reply reply;
+        drive_reply_init(models[m], &reply);
+        assert_true(drive_submit(models[m], &reply, &request));
+        loop_run(&models[m]->loop);
+        assert_true(reply.done);
+        assert_true(request.token_count > 2 * (engine_llama.info(models[m]->engine)->outputs));
+        assert_int_equal(reply.prompt_logprob_count, request.token_count);
+        assert_true(reply.logprob_sum < 0 && reply.logprob_sum > -5.0 * (double)request.token_count);
+        drive_reply_release(&reply);
+    }
+}
+
 static void json_grammar_holds(void **state)
 {
     (void)state;
@@ -269,6 +295,7 @@ int main(void)
         cmocka_unit_test(prefixes_are_reused),
         cmocka_unit_test(choices_share_a_prefill),
         cmocka_unit_test(logprobs_are_probabilities),
+        cmocka_unit_test(long_prompts_are_scored_in_pieces),
         cmocka_unit_test(json_grammar_holds),
         cmocka_unit_test(chat_models_embed_with_mean_pooling),
         cmocka_unit_test(truncated_file_fails_with_the_reason),

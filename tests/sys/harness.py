@@ -74,7 +74,52 @@ class Log:
             return "\n".join(self.lines)
 
 
-class Server:
+class Program:
+    """A running inferd with its log, and how to talk to it."""
+
+    def launch(self, args, env=None):
+        self.process = subprocess.Popen([INFERD, *args], stderr=subprocess.PIPE, env=env, cwd=self.folder)
+        self.log = Log(self.process.stderr)
+
+    def __exit__(self, *unused):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.thread.join(5)
+        self.process.stderr.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if "Sanitizer" in self.log.text(): # the binary of `make asan`, or one of its workers
+            raise AssertionError(self.log.text()[-6000:])
+
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+
+    def call(self, method, path, body=None, headers=None):
+        """(status, headers, parsed body or text)"""
+        connection = self.connection()
+        data = body if isinstance(body, (bytes, str)) else None if body is None else json.dumps(body)
+        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        reply = connection.getresponse()
+        text = reply.read()
+        connection.close()
+        with contextlib.suppress(ValueError):
+            return reply.status, dict(reply.getheaders()), json.loads(text)
+        return reply.status, dict(reply.getheaders()), text.decode(errors="replace")
+
+    def until(self, what, deadline=DEADLINE):
+        """Asks again until what() is true: for states that no event announces."""
+        end = time.monotonic() + deadline
+        while not what():
+            if time.monotonic() > end:
+                raise AssertionError("it did not come true\n" + self.log.text()[-3000:])
+            select_nothing()
+
+
+class Server(Program):
     def __init__(self, models_dir=None, config="", args=(), env=None, wait=True):
         self.folder = tempfile.mkdtemp(prefix="inferd-", dir="/tmp")
         self.models = pathlib.Path(models_dir or os.path.join(self.folder, "models"))
@@ -92,43 +137,11 @@ class Server:
         return self
 
     def start(self):
-        self.process = subprocess.Popen([INFERD, *self.args], stderr=subprocess.PIPE, env=self.env, cwd=self.folder)
-        self.log = Log(self.process.stderr)
+        self.launch(self.args, self.env)
         if self.wait_for_start:
             self.port = int(re.search(r"url=http://[^:]+:(\d+)", self.log.wait(r"listening  version=")).group(1))
             self.url = f"http://127.0.0.1:{self.port}"
             self.log.wait("models found")
-
-    def __exit__(self, *unused):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.log.thread.join(5)
-        self.process.stderr.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if "Sanitizer" in self.log.text(): # the binary of `make asan`, or one of its workers
-            raise AssertionError(self.log.text()[-6000:])
-
-    # ---- talking to it ----
-
-    def connection(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-
-    def call(self, method, path, body=None, headers=None):
-        """(status, headers, parsed body or text)"""
-        connection = self.connection()
-        data = body if isinstance(body, (bytes, str)) else None if body is None else json.dumps(body)
-        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
-        reply = connection.getresponse()
-        text = reply.read()
-        connection.close()
-        with contextlib.suppress(ValueError):
-            return reply.status, dict(reply.getheaders()), json.loads(text)
-        return reply.status, dict(reply.getheaders()), text.decode(errors="replace")
 
     def chat(self, model, content="hi", **more):
         return self.call("POST", "/v1/chat/completions",
@@ -140,14 +153,6 @@ class Server:
     def status(self, model):
         return self.call("GET", f"/v1/models/{model}/status")[2]
 
-    def until(self, what, deadline=DEADLINE):
-        """Asks again until what() is true: for states that no event announces."""
-        end = time.monotonic() + deadline
-        while not what():
-            if time.monotonic() > end:
-                raise AssertionError("it did not come true\n" + self.log.text()[-3000:])
-            select_nothing()
-
     def worker(self, index=1):
         """A connection to the worker's own socket."""
         return UnixConnection(os.path.join(self.folder, "s", f"run-{self.process.pid}", f"w{index}.sock"))
@@ -156,6 +161,45 @@ class Server:
         connection = self.worker(index)
         connection.request("GET", "/slots")
         return json.loads(connection.getresponse().read())
+
+
+class Worker(Program):
+    """`inferd worker` on the fake engine, over TCP. settings: see the head of src/worker/engine_fake.c."""
+
+    def __init__(self, settings="", args=(), wait=True):
+        self.folder = tempfile.mkdtemp(prefix="inferd-", dir="/tmp")
+        self.args = ["worker", "--engine", "fake", "--model", "fake:" + settings, "--alias", "m", "--listen",
+                     "127.0.0.1:0", *args]
+        self.wait_for_model = wait
+
+    def __enter__(self):
+        self.launch(self.args)
+        self.port = int(re.search(r"port=(\d+)", self.log.wait(r"listening  address=")).group(1))
+        if self.wait_for_model:
+            self.log.wait("model loaded")
+        return self
+
+    def call(self, method, path, body=None, headers=None):
+        if isinstance(body, dict) and path.startswith("/v1/"):
+            body = {"model": "m", **body}
+        return super().call(method, path, body, headers)
+
+    def complete(self, prompt, **more):
+        return self.call("POST", "/v1/completions", {"prompt": prompt, "temperature": 0, **more})
+
+    def stream(self, prompt, path="/v1/completions", **more):
+        return Stream(self.port, path, {"model": "m", "prompt": prompt, "temperature": 0, "stream": True, **more})
+
+    def slots(self):
+        return self.call("GET", "/slots")[2]
+
+    def busy(self):
+        return sum(slot["is_processing"] for slot in self.slots())
+
+    def metrics(self):
+        """Every family's value by its name without the prefix."""
+        return {line.split()[0].removeprefix("inferd_worker_"): float(line.split()[1])
+                for line in self.call("GET", "/metrics")[2].splitlines() if not line.startswith("#")}
 
 
 def select_nothing():

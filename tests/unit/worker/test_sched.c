@@ -475,6 +475,32 @@ static void logprobs_come_with_their_text(void **state)
     close_fake();
 }
 
+static void scored_prompts_share_the_rows_of_logits(void **state)
+{
+    (void)state;
+    engine_token tokens[64];
+    struct gen_request request = {
+        .kind = GEN_GENERATE, .tokens = tokens, .choices = 1, .score_prompt = true, .params = drive_greedy(3)};
+    struct drive_reply replies[4];
+    request.params.want_logprobs = true;
+    open_fake("fake:sequences=4", 8);
+    for (int i = 0; i < 4; i++) {
+        char prompt[64];
+        snprintf(prompt, sizeof prompt, "%d of four prompts, longer than the rows|", i);
+        request.token_count = drive_tokenize(&drive, prompt, tokens, 64);
+        drive_reply_init(&drive, &replies[i]);
+        assert_true(drive_submit(&drive, &replies[i], &request));
+    }
+    loop_run(&drive.loop);
+    for (int i = 0; i < 4; i++) {
+        assert_true(replies[i].done);
+        assert_int_equal(replies[i].prompt_logprob_count, request.token_count);
+        assert_int_equal(replies[i].tokens[0], 3);
+        drive_reply_release(&replies[i]);
+    }
+    close_fake();
+}
+
 static void embeddings_pass_beside_text(void **state)
 {
     (void)state;
@@ -526,6 +552,7 @@ int main(void)
         cmocka_unit_test(deadlines_end_queued_and_running),
         cmocka_unit_test(engine_failure_fails_everyone),
         cmocka_unit_test(logprobs_come_with_their_text),
+        cmocka_unit_test(scored_prompts_share_the_rows_of_logits),
         cmocka_unit_test(embeddings_pass_beside_text),
         cmocka_unit_test(closing_with_work_in_flight),
     };
