@@ -93,10 +93,10 @@ static void on_end_signal(uv_signal_t *handle, int number)
 {
     struct serve *serve = handle->data;
     bool first = serve->signals++ == 0;
-    log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number, http_server_connections(serve->app.server));
     if (serve->signals > 2)
         _exit(128 + number);
     http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained, serve);
+    log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number, http_server_connections(serve->app.server));
 }
 
 static void on_hangup(uv_signal_t *handle, int number)

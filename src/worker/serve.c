@@ -110,8 +110,8 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct serve *serve = handle->data;
     bool first = serve->stops++ == 0;
-    log_info(first ? "draining" : "ending now", "signal=%d", number);
     stop(serve, first ? LIMIT_DRAIN_MS : 0);
+    log_info(first ? "draining" : "ending now", "signal=%d", number);
 }
 
 static void on_fatal(void *arg, const struct err *err)
