@@ -1,5 +1,4 @@
-/* The pooled client. A call owns a link (one connection to an upstream) while it runs; a link that is clean afterwards
- * goes to its target's pool and is read there too, so that an upstream's close is noticed before the link is used.
+/* Calls: a request and its reply over a link (link.c), which a call owns while it runs.
  *
  * A reused link can still die in the moment of use. Then nobody knows whether the request was carried out, so it is
  * sent again, once and on a fresh link, only if nothing was written at all, or the method is idempotent and the whole
@@ -12,27 +11,8 @@
 #include <assert.h>
 
 #include "base/arena.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "http/wire.h"
-
-struct pool {
-    struct http_target target;
-    struct list idle; /* struct link, most recently used first */
-    size_t count;
-};
-
-struct link {
-    struct wire wire;
-    struct list list; /* the pool's idle, or the client's busy */
-    struct http_client *client;
-    struct pool *pool;
-    struct http_call *call; /* NULL: idle */
-    struct buf in;          /* an incomplete head, or bytes that wait while paused */
-    struct deadline deadline;
-    uv_connect_t *connecting;
-    bool fresh; /* no reply has come over it yet */
-};
+#include "http/link.h"
 
 enum reply_state { REPLY_HEAD, REPLY_BODY };
 
@@ -51,93 +31,6 @@ struct http_call {
     unsigned interims;
     bool sent_all, blocked, paused, keep_alive, heard;
 };
-
-struct http_client {
-    struct loop *loop;
-    struct map pools; /* by target */
-    struct list busy;
-    size_t links;     /* not closed yet, idle ones too */
-    bool freed;
-};
-
-static void link_process(struct link *link);
-
-/* ---- pools ---- */
-
-static struct pool *pool_find(struct http_client *client, const struct http_target *target, bool create)
-{
-    char key[128];
-    int n = snprintf(key, sizeof key, "%d %s", target->port, target->address);
-    struct pool *pool = map_get(&client->pools, (struct str){key, (size_t)n});
-    if (pool || !create)
-        return pool;
-    pool = mem_calloc(1, sizeof *pool);
-    pool->target = *target;
-    list_init(&pool->idle);
-    map_put(&client->pools, (struct str){key, (size_t)n}, pool);
-    return pool;
-}
-
-static void client_free_when_done(struct http_client *client)
-{
-    struct str key;
-    void *pool;
-    size_t at = 0;
-    if (!client->freed || client->links)
-        return;
-    while (map_next(&client->pools, &at, &key, &pool))
-        mem_free(pool);
-    map_release(&client->pools);
-    mem_free(client);
-}
-
-/* Takes the link out of wherever it is and closes it. */
-static void link_close(struct link *link)
-{
-    if (!link->call && !list_empty(&link->list))
-        link->pool->count--;
-    list_remove(&link->list);
-    deadline_cancel(link->client->loop, &link->deadline);
-    link->call = NULL;
-    if (!link->wire.closing)
-        wire_close(&link->wire, false);
-}
-
-static void on_idle_long(struct deadline *deadline)
-{
-    link_close(container_of(deadline, struct link, deadline));
-}
-
-static void pool_put(struct link *link)
-{
-    struct pool *pool = link->pool;
-    list_remove(&link->list);
-    link->call = NULL;
-    link->fresh = false;
-    if (pool->count >= LIMIT_POOL_IDLE || link->client->freed) {
-        link_close(link);
-        return;
-    }
-    list_push_front(&pool->idle, &link->list);
-    pool->count++;
-    deadline_arm(link->client->loop, &link->deadline, LIMIT_POOL_IDLE_MS, on_idle_long);
-    wire_read(&link->wire);
-}
-
-static struct link *pool_take(struct pool *pool)
-{
-    while (!list_empty(&pool->idle)) {
-        struct link *link = list_first(&pool->idle, struct link, list);
-        if (!wire_broken(&link->wire)) {
-            list_remove(&link->list);
-            pool->count--;
-            deadline_cancel(link->client->loop, &link->deadline);
-            return link;
-        }
-        link_close(link);
-    }
-    return NULL;
-}
 
 /* ---- the end of a call ---- */
 
@@ -179,7 +72,7 @@ void http_call_cancel(struct http_call *call)
     call_free(call);
 }
 
-/* ---- links ---- */
+/* ---- connecting ---- */
 
 static void call_failed_soon(struct loop_soon *soon)
 {
@@ -187,72 +80,6 @@ static void call_failed_soon(struct loop_soon *soon)
     struct err err;
     err_set(&err, ERR_BAD_GATEWAY, "No connection to the upstream.");
     call_fail(call, &err);
-}
-
-static void link_gone(struct link *link, int status);
-
-static void on_connect_late(struct deadline *deadline)
-{
-    link_gone(container_of(deadline, struct link, deadline), UV_ETIMEDOUT);
-}
-
-static void on_connected(uv_connect_t *req, int status)
-{
-    struct link *link = req->data;
-    mem_free(req);
-    link->connecting = NULL;
-    if (link->wire.closing)
-        return;
-    deadline_cancel(link->client->loop, &link->deadline);
-    if (status < 0) {
-        link_gone(link, status);
-        return;
-    }
-    if (link->pool->target.port)
-        uv_tcp_nodelay(&link->wire.tcp, 1);
-    wire_read(&link->wire);
-    if (link->call->paused)
-        wire_pause(&link->wire, false);
-}
-
-static int link_connect(struct link *link)
-{
-    const struct http_target *target = &link->pool->target;
-    struct sockaddr_storage at;
-    link->connecting = mem_calloc(1, sizeof *link->connecting);
-    link->connecting->data = link;
-    if (target->port == 0) {
-        uv_pipe_connect(link->connecting, &link->wire.pipe, target->address, on_connected);
-        return 0;
-    }
-    int rc = uv_ip4_addr(target->address, target->port, (struct sockaddr_in *)&at);
-    if (rc != 0)
-        rc = uv_ip6_addr(target->address, target->port, (struct sockaddr_in6 *)&at);
-    if (rc == 0)
-        rc = uv_tcp_connect(link->connecting, &link->wire.tcp, (struct sockaddr *)&at, on_connected);
-    if (rc != 0) {
-        mem_free(link->connecting);
-        link->connecting = NULL;
-    }
-    return rc;
-}
-
-static const struct wire_events link_events;
-
-static struct link *link_new(struct http_client *client, struct pool *pool)
-{
-    struct link *link = mem_calloc(1, sizeof *link);
-    link->client = client;
-    link->pool = pool;
-    link->fresh = true;
-    if (pool->target.port)
-        wire_init_tcp(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
-    else
-        wire_init_pipe(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
-    buf_init(&link->in, LIMIT_HEAD_BYTES + 2 * LOOP_READ_BYTES);
-    list_init(&link->list);
-    client->links++;
-    return link;
 }
 
 /* Gives the call a fresh link. false: not even a beginning. */
@@ -267,7 +94,6 @@ static bool call_connect(struct http_call *call, struct http_client *client, str
         call->link = NULL;
         return false;
     }
-    deadline_arm(client->loop, &link->deadline, LIMIT_CONNECT_MS, on_connect_late);
     return true;
 }
 
@@ -288,7 +114,14 @@ static bool call_again(struct http_call *call)
     return true;
 }
 
-static void link_gone(struct link *link, int status)
+void link_ready(struct link *link)
+{
+    wire_read(&link->wire);
+    if (link->call->paused)
+        wire_pause(&link->wire, false);
+}
+
+void link_gone(struct link *link, int status)
 {
     struct http_call *call = link->call;
     struct err err;
@@ -441,18 +274,8 @@ static void on_sent(struct wire *wire)
         call->events->on_proceed(call->arg);
 }
 
-static void on_closed(struct wire *wire)
-{
-    struct link *link = container_of(wire, struct link, wire);
-    struct http_client *client = link->client;
-    buf_release(&link->in);
-    mem_free(link);
-    client->links--;
-    client_free_when_done(client);
-}
-
-static const struct wire_events link_events = {
-    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = on_closed};
+const struct wire_events link_events = {
+    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = link_closed};
 
 /* ---- the request ---- */
 
@@ -632,12 +455,6 @@ struct http_client *http_client_new(struct loop *loop)
     map_init(&client->pools);
     list_init(&client->busy);
     return client;
-}
-
-static void pool_close_idle(struct pool *pool)
-{
-    while (!list_empty(&pool->idle))
-        link_close(list_first(&pool->idle, struct link, list));
 }
 
 void http_client_forget(struct http_client *client, const struct http_target *target)
