@@ -4,6 +4,9 @@
  * sent again, once and on a fresh link, only if nothing was written at all, or the method is idempotent and the whole
  * request is at hand (kept only in that case, until the first byte of the reply).
  *
+ * The head of a request whose body follows later is held back until its first piece, at the latest until the loop
+ * waits, so that both leave in one system call.
+ *
  * Invariants: call->link->call == call while both live; events come from the loop only, never from inside an http_call_
  * function; a call is freed right before its on_end or on_error, or in http_call_cancel. */
 #include "http/client.h"
@@ -25,7 +28,9 @@ struct http_call {
     int64_t body_left; /* of the request's; -1: chunked */
     char *again;       /* the request, while it may be sent once more; NULL: it may not */
     size_t again_length;
-    struct loop_soon soon;
+    char *head;        /* held back; NULL: sent */
+    size_t head_length;
+    struct loop_soon soon, uncork;
     enum http_method method;
     enum reply_state state;
     unsigned interims;
@@ -38,7 +43,9 @@ struct http_call {
 static void call_free(struct http_call *call)
 {
     loop_soon_cancel(&call->soon);
+    loop_soon_cancel(&call->uncork);
     mem_free(call->again);
+    mem_free(call->head);
     mem_free(call);
 }
 
@@ -97,11 +104,23 @@ static bool call_connect(struct http_call *call, struct http_client *client, str
     return true;
 }
 
-/* Sends the kept request again over a fresh link. */
+/* Gives the call an idle link, or else a fresh one. */
+static bool call_take_link(struct http_call *call, struct http_client *client, struct pool *pool)
+{
+    struct link *link = pool_take(pool);
+    if (!link)
+        return call_connect(call, client, pool);
+    link->call = call;
+    call->link = link;
+    list_push(&client->busy, &link->list);
+    return true;
+}
+
+/* Sends the kept request again over a fresh link; one whose head is still held back only changes its link. */
 static bool call_again(struct http_call *call)
 {
     struct link *old = call->link;
-    if (old->fresh || call->heard || !call->again)
+    if (old->fresh || call->heard || (!call->again && !call->head))
         return false;
     struct http_client *client = old->client;
     struct pool *pool = old->pool;
@@ -110,7 +129,8 @@ static bool call_again(struct http_call *call)
         loop_soon(client->loop, &call->soon, call_failed_soon);
         return true;
     }
-    wire_write(&call->link->wire, &(struct str){call->again, call->again_length}, 1);
+    if (!call->head)
+        wire_write(&call->link->wire, &(struct str){call->again, call->again_length}, 1);
     return true;
 }
 
@@ -279,6 +299,48 @@ const struct wire_events link_events = {
 
 /* ---- the request ---- */
 
+/* Writes the beginning of the request. A reused link that fails without having taken a byte gives way to another. */
+static void write_first(struct http_call *call, const struct str *pieces, size_t count)
+{
+    struct http_client *client = call->link->client;
+    struct pool *pool = call->link->pool;
+    for (;;) {
+        struct link *link = call->link;
+        wire_write(&link->wire, pieces, count);
+        if (link->fresh || !wire_broken(&link->wire))
+            return;
+        link_close(link);
+        if (!call_take_link(call, client, pool)) {
+            loop_soon(client->loop, &call->soon, call_failed_soon);
+            return;
+        }
+    }
+}
+
+/* Writes what follows the head, and the head if it was held back. */
+static void write_on(struct http_call *call, const struct str *pieces, size_t count)
+{
+    struct str all[5];
+    size_t n = 0;
+    if (!call->head) {
+        wire_write(&call->link->wire, pieces, count);
+        return;
+    }
+    char *head = call->head;
+    all[n++] = (struct str){head, call->head_length};
+    for (size_t i = 0; i < count; i++)
+        all[n++] = pieces[i];
+    loop_soon_cancel(&call->uncork);
+    call->head = NULL;
+    write_first(call, all, n);
+    mem_free(head);
+}
+
+static void on_uncork(struct loop_soon *soon)
+{
+    write_on(container_of(soon, struct http_call, uncork), NULL, 0);
+}
+
 static void write_body(struct http_call *call, struct str piece)
 {
     char size_line[24];
@@ -287,13 +349,13 @@ static void write_body(struct http_call *call, struct str piece)
         return;
     if (call->body_left < 0) {
         all[0].n = (size_t)snprintf(size_line, sizeof size_line, "%zx\r\n", piece.n);
-        wire_write(&call->link->wire, all, 3);
+        write_on(call, all, 3);
         return;
     }
     assert((uint64_t)call->body_left >= piece.n);
     call->body_left -= (int64_t)piece.n;
     call->sent_all = call->body_left == 0;
-    wire_write(&call->link->wire, &piece, 1);
+    write_on(call, &piece, 1);
 }
 
 static enum http_method method_from(struct str method)
@@ -308,26 +370,6 @@ static bool is_idempotent(struct str method)
         if (str_eq(method, str_from(names[i])))
             return true;
     return false;
-}
-
-/* Writes the request over an idle link or, if the first one fails without having taken a byte, a fresh one. */
-static bool call_send(struct http_call *call, struct http_client *client, struct pool *pool, const struct str *pieces,
-                      size_t count)
-{
-    struct link *link;
-    while ((link = pool_take(pool))) {
-        link->call = call;
-        call->link = link;
-        list_push(&client->busy, &link->list);
-        wire_write(&link->wire, pieces, count);
-        if (!wire_broken(&link->wire))
-            return true;
-        link_close(link);
-    }
-    if (!call_connect(call, client, pool))
-        return false;
-    wire_write(&call->link->wire, pieces, count);
-    return true;
 }
 
 static char *join(const struct str *pieces, size_t count, size_t *ret_length)
@@ -389,8 +431,14 @@ struct http_call *http_call_startv(struct http_client *client, const struct http
     struct pool *pool = pool_find(client, target, true);
     if (call->sent_all && is_idempotent(method) && !list_empty(&pool->idle))
         call->again = join(pieces, n, &call->again_length);
-    if (!call_send(call, client, pool, pieces, n))
+    if (!call_take_link(call, client, pool)) {
         loop_soon(client->loop, &call->soon, call_failed_soon);
+    } else if (call->sent_all || given) {
+        write_first(call, pieces, n);
+    } else {
+        call->head = join(pieces, n, &call->head_length);
+        loop_soon(client->loop, &call->uncork, on_uncork);
+    }
     return call;
 }
 
@@ -412,6 +460,8 @@ bool http_call_write(struct http_call *call, struct str piece)
     if (!call->link)
         return false;
     write_body(call, piece);
+    if (!call->link)
+        return false;
     call->blocked = wire_broken(&call->link->wire) || wire_unsent(&call->link->wire) > LIMIT_UNSENT_BYTES;
     return !call->blocked;
 }
@@ -419,7 +469,7 @@ bool http_call_write(struct http_call *call, struct str piece)
 void http_call_finish(struct http_call *call)
 {
     if (call->link && call->body_left < 0 && !call->sent_all)
-        wire_write(&call->link->wire, &STR("0\r\n\r\n"), 1);
+        write_on(call, &STR("0\r\n\r\n"), 1);
     assert(call->body_left <= 0);
     call->sent_all = true;
 }
@@ -452,9 +502,15 @@ struct http_client *http_client_new(struct loop *loop)
 {
     struct http_client *client = mem_calloc(1, sizeof *client);
     client->loop = loop;
+    client->connect_ms = LIMIT_CONNECT_MS;
     map_init(&client->pools);
     list_init(&client->busy);
     return client;
+}
+
+void http_client_connect_within(struct http_client *client, unsigned ms)
+{
+    client->connect_ms = ms;
 }
 
 void http_client_forget(struct http_client *client, const struct http_target *target)

@@ -119,7 +119,7 @@ int link_connect(struct link *link)
     struct sockaddr_storage at;
     link->connecting = mem_calloc(1, sizeof *link->connecting);
     link->connecting->data = link;
-    deadline_arm(link->client->loop, &link->deadline, LIMIT_CONNECT_MS, on_connect_late);
+    deadline_arm(link->client->loop, &link->deadline, link->client->connect_ms, on_connect_late);
     if (target->port == 0) {
         uv_pipe_connect(link->connecting, &link->wire.pipe, target->address, on_connected);
         return 0;

@@ -30,6 +30,7 @@ struct http_client {
     struct map pools; /* by target */
     struct list busy;
     size_t links;     /* not closed yet, idle ones too */
+    unsigned connect_ms;
     bool freed;
 };
 

@@ -91,8 +91,6 @@ static void finish(enum outcome outcome)
 {
     C.outcome = outcome;
     C.draining = 2;
-    http_client_free(C.caller);
-    http_client_free(C.pool);
     http_server_drain(C.gateway, 0, on_drained, NULL);
     http_server_drain(C.worker, 0, on_drained, NULL);
 }
@@ -159,6 +157,8 @@ static enum outcome run_chat(void)
     loop_run(&C.loop);
     http_server_free(C.worker);
     http_server_free(C.gateway);
+    http_client_free(C.caller);
+    http_client_free(C.pool);
     loop_release(&C.loop);
     buf_release(&C.heard);
     return C.outcome;

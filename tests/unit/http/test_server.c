@@ -327,6 +327,62 @@ static void test_sse(void **state)
     stop();
 }
 
+static void say_nothing(void *arg, struct http_req *req)
+{
+    (void)arg;
+    http_sse_start(req);
+}
+
+static void short_ping(struct http_server_options *o)
+{
+    o->ping_ms = 10;
+}
+
+static void test_quiet_stream_is_pinged(void **state)
+{
+    (void)state;
+    start_with(say_nothing, short_ping);
+    go();
+    int fd = dial();
+    say(fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    char *heard = hear_until(fd, "8\r\n: ping\n\n\r\n8\r\n: ping\n\n\r\n"); /* and it goes on */
+    assert_non_null(strstr(heard, "\r\n\r\n8\r\n: ping\n\n\r\n"));
+    mem_free(heard);
+    close(fd);
+    wait_for(LOGGED, 1);
+    stop();
+}
+
+static void test_ipv6_loopback(void **state)
+{
+    struct err err;
+    int port;
+    (void)state;
+    start_with(handle, NULL);
+    if (!http_server_listen_tcp(H.server, "::1", 0, &port, &err)) { /* a machine without IPv6 says so */
+        assert_int_equal(err.code, ERR_IO);
+        go();
+        stop();
+        skip();
+    }
+    go();
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    static const struct {
+        const char *said, *heard;
+    } cases[] = {{"GET /a HTTP/1.1\r\nHost: [::1]:80\r\n" CLOSE, LAST("2", "/a")},
+                 {"GET /a HTTP/1.1\r\nHost: evil.example\r\n" CLOSE, BAD("403 Forbidden", "16", "host_not_allowed")}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int fd = socket(AF_INET6, SOCK_STREAM, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+        say(fd, cases[i].said);
+        char *heard = hear_all(fd);
+        assert_string_equal(heard, cases[i].heard);
+        mem_free(heard);
+        close(fd);
+    }
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_at_the_maximum_idle_ones_make_room),
         cmocka_unit_test(test_unix_listener),
         cmocka_unit_test(test_sse),
+        cmocka_unit_test(test_quiet_stream_is_pinged),
+        cmocka_unit_test(test_ipv6_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
