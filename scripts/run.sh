@@ -9,7 +9,7 @@ model=SmolLM2-135M-Instruct.Q4_1
 port=${PORT:-8080}
 url=http://127.0.0.1:$port
 
-build/inferd serve --port "$port" --models-dir "$models" --set 'log_format=compact' &
+build/inferd serve --port "$port" --models-dir "$models" --log-level warn &
 server=$!
 trap 'kill -INT $server 2>/dev/null; wait $server 2>/dev/null; exit 0' INT TERM
 for _ in $(seq 200); do

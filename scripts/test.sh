@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 scripts/deps.sh --tests
 scripts/deps.sh
 INFERD_MODELS=$(scripts/models.sh)
-INFERD_SDK=$(scripts/sdk.sh)
 INFERD_TOML_TEST=$(scripts/toml_test.sh)
-export INFERD_MODELS INFERD_SDK INFERD_TOML_TEST
+export INFERD_MODELS INFERD_TOML_TEST
+scripts/sdk.sh --install
 llama=$(scripts/deps.sh --dir)
 
 build() { # preset [target...]

@@ -4,6 +4,7 @@
 #include "serve.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "api/app.h"
 #include "api/system/machine.h"
@@ -158,6 +159,16 @@ static struct http_server *server_new(struct serve *serve)
     return http_server_new(&serve->loop, &options);
 }
 
+/* A proxied stream takes two descriptors; the soft limit is often 1024. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static bool start(struct serve *serve, const char *program, struct err *err)
 {
     struct app *app = &serve->app;
@@ -193,6 +204,7 @@ static void release(struct serve *serve)
 int gateway_run(const struct conf *conf, const char *program)
 {
     mem_setup();
+    raise_file_limit();
     struct serve *serve = mem_calloc(1, sizeof *serve);
     struct err err = ERR_INIT;
     serve->conf = conf;

@@ -28,7 +28,7 @@ void app_release(struct app *app)
 static void scan(struct loop_job *job)
 {
     struct app *app = container_of(job, struct app, scan_job);
-    app->scanned = model_catalogue_scan(app->conf);
+    app->scanned = model_catalogue_scan(app->conf, app->catalogue);
 }
 
 static void scan_done(struct loop_job *job)

@@ -322,7 +322,7 @@ bool api_client_load(struct api_client *api, const char *model, void (*on_progre
 static void exec_server(const struct api_client *api, const char *name, const char *file)
 {
     char model[4600];
-    signal(SIGINT, SIG_IGN); /* Ctrl-C ends a generation, not the server */
+    setsid(); /* Ctrl-C ends an answer, not the server */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     snprintf(model, sizeof model, "%s=%s", name, file);
     execl(cli_program(), "inferd", "serve", "--port", "0", "--socket", api->target.address, "--state-dir", api->folder, "--model",

@@ -25,9 +25,9 @@ void cli_help(const struct cli_command *command)
 
 void cli_help_all(void)
 {
-    printf("inferd - fetch GGUF models, run them, serve them\n\nusage: inferd COMMAND [options]\n\ncommands:\n");
+    printf("inferd - run GGUF models and serve them\n\nusage: inferd COMMAND [options]\n\ncommands:\n");
     for (const struct cli_command *const *c = cli_commands; *c; c++)
-        printf("  %-10s %-18s %s\n", (*c)->name, (*c)->arguments, (*c)->summary);
+        printf("  %-11s %-18s %s\n", (*c)->name, (*c)->arguments, (*c)->summary);
     printf("\n'inferd COMMAND --help' tells more. A first step: inferd run MODEL.gguf \"Hello\"\n");
 }
 

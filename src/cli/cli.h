@@ -10,7 +10,7 @@
 
 /* Exit statuses (specs/inferno.md 6.3). */
 enum { EXIT_OK = 0, EXIT_GENERAL = 1, EXIT_USAGE = 2, EXIT_BAD_CONFIG = 3, EXIT_MODEL = 4, EXIT_NO_NETWORK = 5, EXIT_AUTH = 6,
-       EXIT_RESOURCES = 7, EXIT_GPU = 8 };
+       EXIT_RESOURCES = 7, EXIT_GPU = 8, EXIT_INTERRUPTED = 130 };
 
 struct cli_option {
     const char *name;  /* long name without "--"; NULL ends a table */

@@ -6,8 +6,6 @@
 #include <editline/readline.h>
 #include <signal.h>
 
-#include "base/mem.h"
-
 static const struct cli_option options[] = {TALK_OPTIONS, {.name = NULL}};
 
 static const char help[] = "  /clear   forget the conversation\n"
@@ -56,8 +54,9 @@ static bool command_line(struct talk *talk, const char *line, bool *ret_end)
     return true;
 }
 
-int talk_interactive(struct talk *talk)
+int talk_interactive(struct talk *talk, void *unused)
 {
+    (void)unused;
     struct buf turn;
     struct err err;
     bool end = false, interrupted;
@@ -78,22 +77,13 @@ int talk_interactive(struct talk *talk)
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct talk_flags flags = {.talk.temperature = -1};
-    struct err err;
     int status;
     int at = cli_parse(command, argc, argv, talk_option, &flags, &status);
     if (at < 0)
         return status;
     if (at != argc - 1)
         return cli_usage(command, "name one model or GGUF file");
-    char *name = NULL;
-    struct api_client *api = api_client_for_model(flags.common.url, argv[at], &name, &err);
-    struct talk *talk = api ? talk_new(api, name, &flags.talk, &err) : NULL;
-    status = talk ? talk_interactive(talk) : cli_fail(&err);
-    talk_free(talk);
-    if (api)
-        mem_free(name);
-    api_client_free(api);
-    return status;
+    return talk_session(&flags, argv[at], talk_interactive, NULL);
 }
 
 const struct cli_command cmd_chat = {"chat", "MODEL", "talk with a model", help, options, run};

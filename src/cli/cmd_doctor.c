@@ -125,7 +125,7 @@ static void check_all(struct report *r, const struct conf *conf)
     long long wanted = conf->max_connections * 2 + 64;
     say(r, (long long)files.rlim_max < wanted ? NOTE : GOOD, "files", "%llu open files allowed, %lld connections may need %lld",
         (unsigned long long)files.rlim_max, (long long)conf->max_connections, wanted);
-    struct model_catalogue *c = model_catalogue_scan(conf);
+    struct model_catalogue *c = model_catalogue_scan(conf, NULL);
     if (c->count == 0)
         say(r, NOTE, "model", "no GGUF file found; put one into %s or name folders in import_dirs", conf->models_dir);
     for (size_t i = 0; i < c->count; i++)

@@ -2,8 +2,6 @@
 #include "cli/commands.h"
 #include "cli/talk_options.h"
 
-#include "base/mem.h"
-
 static const struct cli_option options[] = {TALK_OPTIONS, {.name = NULL}};
 
 /* The prompt: the operands joined by blanks, or all of stdin when there are none. */
@@ -24,20 +22,26 @@ static bool read_prompt(int count, char **words, struct buf *out)
     return buf_ok(out) && out->len > 0;
 }
 
-static int ask_once(struct talk *talk, int count, char **words)
+struct words {
+    int count;
+    char **list;
+};
+
+static int ask_once(struct talk *talk, void *arg)
 {
+    const struct words *words = arg;
     struct buf prompt;
     struct err err;
     bool interrupted = false;
     int status = EXIT_OK;
     buf_init(&prompt, LIMIT_BODY_BYTES);
-    if (!read_prompt(count, words, &prompt)) {
+    if (!read_prompt(words->count, words->list, &prompt)) {
         err_set(&err, ERR_USAGE, "the prompt is empty or too large");
         status = cli_fail(&err);
     } else if (!talk_ask(talk, prompt.data, &interrupted, &err)) {
         status = cli_fail(&err);
     } else if (interrupted) {
-        status = 130;
+        status = EXIT_INTERRUPTED;
     }
     buf_release(&prompt);
     return status;
@@ -46,26 +50,15 @@ static int ask_once(struct talk *talk, int count, char **words)
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct talk_flags flags = {.talk.temperature = -1};
-    struct err err;
     int status;
     int at = cli_parse(command, argc, argv, talk_option, &flags, &status);
     if (at < 0)
         return status;
     if (at == argc)
         return cli_usage(command, "name a model or a GGUF file");
-    char *name = NULL;
-    struct api_client *api = api_client_for_model(flags.common.url, argv[at], &name, &err);
-    struct talk *talk = api ? talk_new(api, name, &flags.talk, &err) : NULL;
-    bool interactive = at + 1 == argc && isatty(STDIN_FILENO);
-    if (!talk)
-        status = cli_fail(&err);
-    else
-        status = interactive ? talk_interactive(talk) : ask_once(talk, argc - at - 1, argv + at + 1);
-    talk_free(talk);
-    if (api)
-        mem_free(name);
-    api_client_free(api);
-    return status;
+    struct words words = {argc - at - 1, argv + at + 1};
+    bool interactive = words.count == 0 && isatty(STDIN_FILENO);
+    return talk_session(&flags, argv[at], interactive ? talk_interactive : ask_once, &words);
 }
 
 const struct cli_command cmd_run = {

@@ -1,5 +1,6 @@
 #include "cli/talk_options.h"
 
+#include "base/mem.h"
 #include "base/str.h"
 #include "cli/cli.h"
 
@@ -33,4 +34,18 @@ bool talk_option(void *arg, const char *name, const char *value)
         return cli_common_option(&flags->common, name, value);
     }
     return true;
+}
+
+int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg), void *arg)
+{
+    struct err err;
+    char *name = NULL;
+    struct api_client *api = api_client_for_model(flags->common.url, model, &name, &err);
+    struct talk *talk = api ? talk_new(api, name, &flags->talk, &err) : NULL;
+    int status = talk ? talk_with(talk, arg) : cli_fail(&err);
+    talk_free(talk);
+    if (api)
+        mem_free(name);
+    api_client_free(api);
+    return status;
 }

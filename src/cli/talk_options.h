@@ -17,7 +17,10 @@ struct talk_flags {
 
 bool talk_option(void *arg, const char *name, const char *value); /* arg: struct talk_flags */
 
+/* Opens model, calls talk_with(talk, arg), closes; returns its exit status, or the one that fits the failure. */
+int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg), void *arg);
+
 /* The interactive loop. Returns an exit status. */
-int talk_interactive(struct talk *talk);
+int talk_interactive(struct talk *talk, void *unused);
 
 #endif

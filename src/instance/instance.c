@@ -19,6 +19,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "instance/child.h"
+#include "instance/command.h"
 #include "instance/evict.h"
 #include "instance/instance_private.h"
 #include "obs/log.h"
@@ -236,102 +237,18 @@ static void on_start_late(struct deadline *deadline)
     fire(i, EVENT_TIMEOUT);
 }
 
-#define ARGUMENTS 48
-struct arguments {
-    const char *argv[ARGUMENTS];
-    size_t count;
-    struct arena *arena;
-};
-
-static void argument(struct arguments *a, const char *text)
-{
-    if (a->count < ARGUMENTS - 1)
-        a->argv[a->count++] = text;
-}
-
-static void option(struct arguments *a, const char *flag, const char *value)
-{
-    argument(a, flag);
-    argument(a, value);
-}
-
-static void option_number(struct arguments *a, const char *flag, int64_t value, int64_t unset)
-{
-    if (value != unset)
-        option(a, flag, arena_printf(a->arena, "%lld", (long long)value));
-}
-
-static void option_real(struct arguments *a, const char *flag, double value)
-{
-    option(a, flag, arena_printf(a->arena, "%.9g", value));
-}
-
-static int64_t override(int64_t own, int64_t common)
-{
-    return own >= 0 ? own : common;
-}
-
-static void model_arguments(struct arguments *a, const struct instance *i)
-{
-    const struct conf *conf = i->all->conf;
-    const struct conf_model *m = conf_model_find(conf, str_from(i->id));
-    char name[32];
-    option_number(a, "--context-size", override(m ? m->context_size : -1, conf->context_size), 0);
-    option_number(a, "--parallel", override(m ? m->parallel : -1, conf->parallel), 0);
-    option_number(a, "--gpu-layers", override(m ? m->gpu_layers : -1, conf->gpu_layers), -1);
-    if (m && *m->chat_template)
-        option(a, "--chat-template", m->chat_template);
-    if (m && m->embedding_pooling)
-        option(a, "--pooling", arena_strdup(a->arena, conf_choice_name("default none mean cls last", m->embedding_pooling, name, sizeof name)));
-}
-
-static void worker_arguments(struct arguments *a, const struct instance *i)
-{
-    const struct conf *conf = i->all->conf;
-    char name[32];
-    argument(a, i->all->program);
-    argument(a, "worker");
-    option_number(a, "--supervised", getpid(), 0);
-    option_number(a, "--notify-fd", CHILD_NOTIFY_FD, 0);
-    option(a, "--engine", i->fake ? "fake" : "llama");
-    option(a, "--model", i->path);
-    option(a, "--alias", i->id);
-    option(a, "--socket", i->target.address);
-    option(a, "--log-level", arena_strdup(a->arena, conf_choice_name("trace debug info warn error", conf->log_level, name, sizeof name)));
-    option(a, "--log-format", arena_strdup(a->arena, conf_choice_name("pretty compact json", conf->log_format, name, sizeof name)));
-    option(a, "--kv-type", arena_strdup(a->arena, conf_choice_name("f16 f32 bf16 q8_0 q4_0", conf->kv_type, name, sizeof name)));
-    option(a, "--flash-attention", arena_strdup(a->arena, conf_choice_name("auto on off", conf->flash_attention, name, sizeof name)));
-    option_number(a, "--threads", conf->cpu_threads, 0);
-    option_number(a, "--batch-size", conf->batch_size, 0);
-    option_number(a, "--ubatch-size", conf->ubatch_size, 0);
-    option_number(a, "--queue-size", conf->queue_size, 0);
-    option_number(a, "--request-timeout", conf->request_timeout_seconds, -1);
-    option_number(a, "--max-body-mb", conf->max_body_mb, 0);
-    option_number(a, "--max-tokens", conf->default_max_tokens, 0);
-    option_real(a, "--temperature", conf->default_temperature);
-    option_real(a, "--completion-temperature", conf->completion_temperature);
-    option_real(a, "--top-p", conf->default_top_p);
-    if (!conf->memory_map)
-        argument(a, "--no-mmap");
-    if (conf->mlock)
-        argument(a, "--mlock");
-    model_arguments(a, i);
-}
-
 static void do_spawn(struct instance *i)
 {
     static const struct child_events events = {on_child_progress, on_child_ready, on_child_error, on_child_exit};
     struct arena arena;
     struct err err;
     arena_init(&arena);
-    struct arguments a = {.arena = &arena};
     snprintf(i->target.address, sizeof i->target.address, "%s/w%u.sock", i->all->socket_folder, ++i->all->sockets);
     unlink(i->target.address);
-    worker_arguments(&a, i);
     i->progress = 0;
     i->problem = ERR_INIT;
     i->load_started_ms = clock_ms();
-    i->child = child_new(i->all->loop, a.argv, &events, i, &err);
+    i->child = child_new(i->all->loop, command_of_worker(i, &arena), &events, i, &err);
     arena_dispose(&arena);
     if (!i->child) {
         i->problem = err;
@@ -352,7 +269,7 @@ static void on_idle(struct deadline *deadline)
 static void set_idle_deadline(struct instance *i)
 {
     const struct conf_model *m = conf_model_find(i->all->conf, str_from(i->id));
-    int64_t seconds = override(m ? m->ttl_seconds : -1, i->all->conf->model_ttl_seconds);
+    int64_t seconds = m && m->ttl_seconds >= 0 ? m->ttl_seconds : i->all->conf->model_ttl_seconds;
     if (i->state == INSTANCE_LOADED && i->active == 0 && seconds > 0 && !i->pinned && !i->attached)
         deadline_arm(i->all->loop, &i->idle, (uint64_t)seconds * 1000, on_idle);
 }

@@ -17,6 +17,7 @@
 
 struct walk {
     struct model_catalogue *catalogue;
+    const struct model_catalogue *previous; /* or NULL */
     size_t capacity;
 };
 
@@ -43,6 +44,13 @@ static struct str stem(const char *path)
     return name;
 }
 
+/* Whatever is wrong with its files, to a caller it is a model that cannot be loaded. */
+static void set_problem(struct model *m, const struct err *err)
+{
+    m->problem = *err;
+    m->problem.code = ERR_MODEL_LOAD_FAILED;
+}
+
 static void add_shards(struct model *m, struct str name, uint64_t count)
 {
     struct err err;
@@ -53,7 +61,7 @@ static void add_shards(struct model *m, struct str name, uint64_t count)
         snprintf(path, sizeof path, "%.*s%.*s-%05llu-of-%05llu.gguf", (int)folder, m->path, (int)name.n - 15, name.p,
                  (unsigned long long)i, (unsigned long long)count);
         if (!gguf_read(path, &shard, &err)) {
-            m->problem = err;
+            set_problem(m, &err);
             return;
         }
         m->gguf.parameters += shard.parameters;
@@ -72,6 +80,22 @@ static struct model *model_add(struct walk *w)
     return memset(&c->models[c->count++], 0, sizeof *c->models);
 }
 
+/* The header as it was read last time, when nothing has touched the file since; sharded and broken ones are read anew. */
+static bool known_header(const struct walk *w, const char *path, const struct stat *info, struct gguf *ret_gguf)
+{
+    for (size_t i = 0; w->previous && i < w->previous->count; i++) {
+        const struct model *m = &w->previous->models[i];
+        if (strcmp(m->path, path) != 0 || m->problem.code != ERR_NONE || m->gguf.split_count > 1)
+            continue;
+        if (m->first_bytes != (uint64_t)info->st_size || m->modified.tv_sec != info->st_mtim.tv_sec ||
+            m->modified.tv_nsec != info->st_mtim.tv_nsec)
+            return false;
+        *ret_gguf = m->gguf;
+        return true;
+    }
+    return false;
+}
+
 static void consider(struct walk *w, const char *path, const char *id)
 {
     struct stat info = {0};
@@ -86,7 +110,7 @@ static void consider(struct walk *w, const char *path, const char *id)
     if (!good && errno == ENOENT && !id) /* removed in this very moment */
         return;
     if (good)
-        good = gguf_read(path, &gguf, &err);
+        good = (!sharded && known_header(w, path, &info, &gguf)) || gguf_read(path, &gguf, &err);
     else
         err_set(&err, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
     if (good && (gguf.is_projector || gguf.split_number != 0))
@@ -96,7 +120,10 @@ static void consider(struct walk *w, const char *path, const char *id)
     m->id = id ? id : arena_strndup(&w->catalogue->arena, name.p, sharded ? name.n - 15 : name.n);
     m->gguf = gguf;
     m->created = info.st_mtime;
-    m->problem = good ? ERR_INIT : err;
+    m->modified = info.st_mtim;
+    m->first_bytes = (uint64_t)info.st_size;
+    if (!good)
+        set_problem(m, &err);
     if (good && sharded)
         add_shards(m, name, count);
 }
@@ -184,10 +211,10 @@ static void make_unique(struct model_catalogue *c)
     qsort(c->models, c->count, sizeof *c->models, by_id);
 }
 
-struct model_catalogue *model_catalogue_scan(const struct conf *conf)
+struct model_catalogue *model_catalogue_scan(const struct conf *conf, const struct model_catalogue *previous)
 {
     struct model_catalogue *c = mem_calloc(1, sizeof *c);
-    struct walk w = {.catalogue = c};
+    struct walk w = {.catalogue = c, .previous = previous};
     arena_init(&c->arena);
     walk_folder(&w, conf->models_dir, 0);
     for (const char *const *dir = conf->import_dirs; *dir; dir++)

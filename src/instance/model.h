@@ -4,6 +4,8 @@
 #ifndef INSTANCE_MODEL_H
 #define INSTANCE_MODEL_H
 
+#include <time.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 #include "conf/conf.h"
@@ -15,6 +17,8 @@ struct model {
     const char *path;      /* its first file */
     struct gguf gguf;      /* of the first file; parameters, tensor_bytes and file_bytes of all shards */
     int64_t created;       /* modification time, seconds since 1970 */
+    struct timespec modified; /* the same, exactly; with first_bytes tells whether the first file has changed */
+    uint64_t first_bytes;
     const struct conf_model *overrides; /* or NULL */
     const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
     struct err problem;    /* code ERR_NONE, or why it cannot be loaded */
@@ -27,9 +31,11 @@ struct model_catalogue {
     uint64_t scanned_ms;   /* clock_ms */
 };
 
-/* Looks through models_dir, import_dirs and the files that [models] tables name, LIMIT_MODEL_DIR_DEPTH folders deep.
+/* Headers of files that have not changed since previous (may be NULL) was made are not read again; previous must stay
+ * as it is meanwhile.
+ * Looks through models_dir, import_dirs and the files that [models] tables name, LIMIT_MODEL_DIR_DEPTH folders deep.
  * Folders that do not exist are passed over. Blocking; any thread; conf must not change meanwhile. Never NULL. */
-struct model_catalogue *model_catalogue_scan(const struct conf *conf);
+struct model_catalogue *model_catalogue_scan(const struct conf *conf, const struct model_catalogue *previous);
 void model_catalogue_free(struct model_catalogue *catalogue);
 
 /* By id, configured alias, file name, or "name:tag"; case and the separators - _ . : are the last resort and must then

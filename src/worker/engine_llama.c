@@ -403,6 +403,7 @@ static bool make_embedder(struct engine *engine, unsigned count)
     engine->embedder = NULL;
     struct llama_context_params params = engine->params;
     params.embeddings = true;
+    params.n_outputs_max = 0; /* every token has a row */
     params.pooling_type = to_llama_pooling(engine->info.pooling);
     params.n_ctx = params.n_batch = params.n_ubatch = size;
     params.n_seq_max = 1;

@@ -123,7 +123,7 @@ static enum outcome run_catalogue(void)
         copy_model(files[i]);
     conf_init(&conf);
     conf.models_dir = scenario_folder;
-    struct model_catalogue *c = model_catalogue_scan(&conf);
+    struct model_catalogue *c = model_catalogue_scan(&conf, NULL);
     enum outcome outcome = judge(c);
     model_catalogue_free(c);
     conf_release(&conf);

@@ -110,6 +110,8 @@ class Server:
         self.log.thread.join(5)
         self.process.stderr.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if "Sanitizer" in self.log.text(): # the binary of `make asan`, or one of its workers
+            raise AssertionError(self.log.text()[-6000:])
 
     # ---- talking to it ----
 

@@ -1,11 +1,16 @@
 """The command line against the real binary: exit statuses, JSON, help, and a model file with no server at all."""
+import contextlib
 import json
 import os
 import pathlib
+import pty
+import select
+import subprocess
 import tempfile
+import time
 import unittest
 
-from harness import Server, fake_model, run_cli
+from harness import INFERD, Server, fake_model, run_cli
 
 SMOL = os.path.join(os.environ.get("INFERD_MODELS", ""), "SmolLM2-135M-Instruct.Q4_1.gguf")
 
@@ -22,6 +27,15 @@ class Plain(unittest.TestCase):
             status, out, err = run_cli(command, "--help")
             self.assertEqual((status, err), (0, ""), command)
             self.assertIn("usage: inferd " + command, out)
+
+    def test_completion_completes_and_the_manual_knows_every_command(self):
+        script = run_cli("completion", "bash")[1]
+        done = subprocess.run(["bash", "-c", script + "\nCOMP_WORDS=(inferd serve --mod); COMP_CWORD=2; _inferd; echo ${COMPREPLY[@]}"],
+                              capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.split(), ["--models-dir", "--model"])
+        manual = run_cli("completion", "man")[1]
+        for word in (".SS inferd serve", ".SS inferd doctor", "cache.model_ttl_seconds", "\\-\\-models-dir"):
+            self.assertIn(word, manual)
 
     def test_wrong_use_is_exit_2_and_says_what_was_meant(self):
         for args, word in ((("serv",), "did you mean 'serve'?"), (("serve", "--prot", "1"), "prot"), (("run",), "name a model"),
@@ -87,6 +101,57 @@ class WithServer(unittest.TestCase):
                 status, _, err = run_cli(*command, url=server.url)
                 self.assertEqual(status, 4, command)
                 self.assertIn("'nope' was not found", err)
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *args, env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(INFERD, [INFERD, *args], {**os.environ, **env, "TERM": "xterm"})
+        self.text = ""
+
+    def wait(self, word, deadline=30):
+        """Reads until word has come; returns what stood before it."""
+        end = time.monotonic() + deadline
+        while word not in self.text:
+            if time.monotonic() > end or not select.select([self.fd], [], [], deadline)[0]:
+                raise AssertionError(f"{word!r} did not come:\n{self.text[-2000:]}")
+            self.text += os.read(self.fd, 4096).decode(errors="replace")
+        before, self.text = self.text.split(word, 1)
+        return before
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self):
+        with contextlib.suppress(OSError):
+            while os.read(self.fd, 4096):
+                pass
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+class Chat(unittest.TestCase):
+    def test_ctrl_c_ends_an_answer_and_ctrl_d_the_chat(self):
+        with tempfile.TemporaryDirectory() as folder:
+            fake_model(folder, "m", "tokens_per_second=50")
+            terminal = Terminal("chat", "-t", "0", folder + "/m.gguf", env={"HOME": folder})
+            terminal.wait(">>> ")
+            terminal.type("abc|\r")
+            terminal.wait("abc|abc|") # the fake repeats it for ever
+            terminal.type("\x03")
+            terminal.wait(">>> ")
+            terminal.type("/clear\r")
+            terminal.wait(">>> ")
+            terminal.type("xyz|\r")
+            terminal.wait("xyz|xyz|")
+            terminal.type("\x03")
+            terminal.wait(">>> ")
+            terminal.type("\x04")
+            self.assertEqual(terminal.end(), 0)
 
 
 class RealModel(unittest.TestCase):

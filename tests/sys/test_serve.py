@@ -1,4 +1,5 @@
 """The gateway over workers on the fake engine: life cycle, faults, disconnects, drain."""
+import http.server
 import json
 import os
 import pathlib
@@ -85,6 +86,16 @@ class Models(unittest.TestCase):
             self.assertEqual(server.call("GET", "/v1/models/b%2Fsame")[2]["id"], "b/same")
             self.assertEqual(server.call("GET", "/v1/models/b/same/status")[2]["status"], "loaded")
 
+    def test_a_file_that_changes_is_read_again_and_one_that_goes_is_gone(self):
+        with Server() as server:
+            architecture = lambda: [m["inferno"]["arch"] for m in server.call("GET", "/v1/models")[2]["data"]]
+            fake_model(server.models, "m", FAST, "aaaa")
+            self.assertEqual(architecture(), ["aaaa"])
+            fake_model(server.models, "m", FAST, "bbbb") # as large as before
+            self.assertEqual(architecture(), ["bbbb"])
+            (server.models / "m.gguf").unlink()
+            self.assertEqual(architecture(), [])
+
     def test_a_broken_file_says_why_and_harms_nobody(self):
         with Server() as server:
             good = fake_model(server.models, "good", FAST).read_bytes()
@@ -105,6 +116,66 @@ class Models(unittest.TestCase):
                                 ({"model": "x" * 513}, "model"), ("{", None), ("[]", None), ("", None)):
                 status, _, reply = server.call("POST", "/v1/chat/completions", body)
                 self.assertEqual((status, reply["error"]["param"]), (400, param), reply)
+
+
+class Shards(unittest.TestCase):
+    def test_shards_are_one_model_and_a_missing_one_is_named(self):
+        with Server() as server:
+            whole = fake_model(server.models, "big", FAST).read_bytes()
+            for number in (1, 2):
+                (server.models / f"big-0000{number}-of-00002.gguf").write_bytes(whole)
+                (server.models / f"torn-0000{number}-of-00003.gguf").write_bytes(whole)
+            (server.models / "big.gguf").unlink()
+            listed = {m["id"]: m["inferno"] for m in server.call("GET", "/v1/models")[2]["data"]}
+            self.assertEqual(sorted(listed), ["big", "torn"])
+            self.assertEqual(listed["big"]["size_bytes"], 2 * len(whole))
+            self.assertEqual(server.chat("big", max_tokens=1)[0], 200)
+            status, _, body = server.chat("torn")
+            self.assertEqual(status, 503)
+            self.assertIn("torn-00003-of-00003.gguf", body["error"]["message"])
+
+
+class Upstream(unittest.TestCase):
+    """A model that is somebody else's server."""
+
+    def test_bodies_and_replies_pass_byte_for_byte(self):
+        seen = {}
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                seen["body"] = self.rfile.read(int(self.headers["Content-Length"]))
+                seen["headers"], seen["path"] = dict(self.headers), self.path
+                reply = b'{ "odd" :\t"\xc3\xa9" }\r\n'
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json; charset=utf-8")
+                self.send_header("Content-Length", str(len(reply)))
+                self.send_header("X-Backend", "yes")
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *unused):
+                pass
+
+        backend = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=backend.serve_forever, daemon=True).start()
+        config = f'[models."org/x:y"]\nupstream = "http://127.0.0.1:{backend.server_port}"\n'
+        with Server(config=config) as server:
+            body = b' {"unknown":[1e2, {"model":"no"}],"m\\u006fdel" : "org\\/x:y",  "messages":[]}\n'
+            connection = server.connection()
+            connection.request("POST", "/v1/chat/completions?a=b", body,
+                               {"Content-Type": "application/json", "Authorization": "Bearer secret", "X-Request-Id": "mine-1"})
+            reply = connection.getresponse()
+            self.assertEqual(reply.read(), b'{ "odd" :\t"\xc3\xa9" }\r\n')
+            self.assertEqual((reply.getheader("X-Backend"), reply.getheader("x-request-id")), ("yes", "mine-1"))
+            connection.close()
+            self.assertEqual(seen["body"], body)
+            self.assertEqual(seen["path"], "/v1/chat/completions?a=b")
+            self.assertNotIn("Authorization", seen["headers"])
+            self.assertNotIn("secret", server.log.text())
+            backend.shutdown()
+            backend.server_close()
+            status, _, reply = server.call("POST", "/v1/chat/completions", {"model": "org/x:y"})
+            self.assertEqual((status, reply["error"]["code"]), (502, "bad_gateway"))
 
 
 class Life(unittest.TestCase):

@@ -1,4 +1,6 @@
 /* /health and its kin, and the index at /. Public: they say nothing a stranger must not know on an open server. */
+#include <math.h>
+
 #include "api/app.h"
 #include "api/system/machine.h"
 #include "base/clock.h"
@@ -13,7 +15,7 @@ static const char *human_uptime(struct http_req *req, uint64_t seconds)
 static void put_number_or_null(struct json *j, const char *key, double value, bool known)
 {
     if (known)
-        json_put_number(j, key, value);
+        json_put_number(j, key, round(value * 10) / 10); /* a tenth of a percent */
     else
         json_put_null(j, key);
 }

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/str.h"
+#include "instance/evict.h"
 
 #define SAMPLE_MS 1000
 
@@ -29,19 +29,16 @@ static bool read_cpu(uint64_t *ret_busy, uint64_t *ret_total)
     return n == 8;
 }
 
-static uint64_t read_kib(const char *path, const char *field)
+static uint64_t resident_bytes(void)
 {
-    char line[256];
-    uint64_t value = 0;
-    size_t n = strlen(field);
-    FILE *file = fopen(path, "re");
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
     if (!file)
         return 0;
-    while (!value && fgets(line, sizeof line, file))
-        if (strncmp(line, field, n) == 0)
-            value = strtoull(line + n, NULL, 10) * 1024;
+    if (fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
     fclose(file);
-    return value;
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 struct machine *machine_new(void)
@@ -72,10 +69,10 @@ static void sample(struct machine *m)
 void machine_load(struct machine *m, struct machine_load *ret_load)
 {
     sample(m);
-    uint64_t total = read_kib("/proc/meminfo", "MemTotal:"), available = read_kib("/proc/meminfo", "MemAvailable:");
+    uint64_t total = evict_memory_total(), available = evict_memory_available();
     *ret_load = (struct machine_load){.cpu_known = m->known,
                                       .cpu_percent = m->percent,
                                       .memory_total = total,
-                                      .memory_used = available ? total - available : 0,
-                                      .process_memory = read_kib("/proc/self/status", "VmRSS:")};
+                                      .memory_used = available && total > available ? total - available : 0,
+                                      .process_memory = resident_bytes()};
 }

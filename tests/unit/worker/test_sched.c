@@ -430,8 +430,10 @@ static void engine_failure_fails_everyone(void **state)
     struct drive_reply replies[2];
     struct gen_params params = drive_greedy(50);
     open_fake("fake:fail_after=5", 8);
+    gate_set(true, 0); /* both must be there before the fifth step */
     start(&replies[0], "one|", 50);
     start(&replies[1], "two|", 50);
+    gate_set(false, 0);
     loop_run(&drive.loop);
     assert_int_equal(replies[0].err.code, ERR_MODEL_CRASHED);
     assert_int_equal(replies[1].err.code, ERR_MODEL_CRASHED);

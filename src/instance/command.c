@@ -1,0 +1,99 @@
+/* Configuration to the command line of a worker: the only place that knows both. */
+#include "instance/command.h"
+
+#include "instance/child.h"
+#include "instance/instance_private.h"
+
+#define ARGUMENTS 48
+struct arguments {
+    const char *argv[ARGUMENTS];
+    size_t count;
+    struct arena *arena;
+};
+
+static void argument(struct arguments *a, const char *text)
+{
+    if (a->count < ARGUMENTS - 1)
+        a->argv[a->count++] = text;
+}
+
+static void option(struct arguments *a, const char *flag, const char *value)
+{
+    argument(a, flag);
+    argument(a, value);
+}
+
+static void option_number(struct arguments *a, const char *flag, int64_t value, int64_t unset)
+{
+    if (value != unset)
+        option(a, flag, arena_printf(a->arena, "%lld", (long long)value));
+}
+
+static void option_real(struct arguments *a, const char *flag, double value)
+{
+    option(a, flag, arena_printf(a->arena, "%.9g", value));
+}
+
+static void option_choice(struct arguments *a, const char *flag, const char *choices, int index)
+{
+    char name[32];
+    option(a, flag, arena_strdup(a->arena, conf_choice_name(choices, index, name, sizeof name)));
+}
+
+static int64_t override(int64_t own, int64_t common)
+{
+    return own >= 0 ? own : common;
+}
+
+static void model_arguments(struct arguments *a, const struct instance *i)
+{
+    const struct conf *conf = i->all->conf;
+    const struct conf_model *m = conf_model_find(conf, str_from(i->id));
+    option_number(a, "--context-size", override(m ? m->context_size : -1, conf->context_size), 0);
+    option_number(a, "--parallel", override(m ? m->parallel : -1, conf->parallel), 0);
+    option_number(a, "--gpu-layers", override(m ? m->gpu_layers : -1, conf->gpu_layers), -1);
+    if (m && *m->chat_template)
+        option(a, "--chat-template", m->chat_template);
+    if (m && m->embedding_pooling)
+        option_choice(a, "--pooling", "default none mean cls last", m->embedding_pooling);
+}
+
+static void worker_arguments(struct arguments *a, const struct instance *i)
+{
+    const struct conf *conf = i->all->conf;
+    argument(a, i->all->program);
+    argument(a, "worker");
+    option_number(a, "--supervised", getpid(), 0);
+    option_number(a, "--notify-fd", CHILD_NOTIFY_FD, 0);
+    option(a, "--engine", i->fake ? "fake" : "llama");
+    option(a, "--model", i->path);
+    option(a, "--alias", i->id);
+    option(a, "--socket", i->target.address);
+    option_choice(a, "--log-level", "trace debug info warn error", conf->log_level);
+    option_choice(a, "--log-format", "pretty compact json", conf->log_format);
+    option_choice(a, "--kv-type", "f16 f32 bf16 q8_0 q4_0", conf->kv_type);
+    option_choice(a, "--flash-attention", "auto on off", conf->flash_attention);
+    option_number(a, "--threads", conf->cpu_threads, 0);
+    option_number(a, "--batch-size", conf->batch_size, 0);
+    option_number(a, "--ubatch-size", conf->ubatch_size, 0);
+    option_number(a, "--queue-size", conf->queue_size, 0);
+    option_number(a, "--request-timeout", conf->request_timeout_seconds, -1);
+    option_number(a, "--max-body-mb", conf->max_body_mb, 0);
+    option_number(a, "--max-tokens", conf->default_max_tokens, 0);
+    option_real(a, "--temperature", conf->default_temperature);
+    option_real(a, "--completion-temperature", conf->completion_temperature);
+    option_real(a, "--top-p", conf->default_top_p);
+    if (!conf->memory_map)
+        argument(a, "--no-mmap");
+    if (conf->mlock)
+        argument(a, "--mlock");
+    model_arguments(a, i);
+}
+
+const char *const *command_of_worker(const struct instance *i, struct arena *arena)
+{
+    struct arguments *a = arena_calloc(arena, sizeof *a);
+    a->arena = arena;
+    worker_arguments(a, i);
+    return a->argv;
+}
