@@ -1,4 +1,5 @@
 /* The table of commands, and nothing else. */
+#include "base/json_read.h"
 #include "cli/commands.h"
 
 const struct cli_command *const cli_commands[] = {&cmd_serve, &cmd_run,    &cmd_chat,   &cmd_list,   &cmd_show,    &cmd_ps,
@@ -9,6 +10,7 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "--help";
     const char *names[32];
     size_t count = 0;
+    json_setup();
     for (const struct cli_command *const *c = cli_commands; *c; c++) {
         if (strcmp((*c)->name, name) == 0)
             return (*c)->run(*c, argc - 1, argv + 1);

@@ -18,7 +18,7 @@ MAY_USE = {
     "serve": "base loop http conf obs openai registry instance api",
     "worker": "base loop http conf obs openai",
     "cli": "base loop http conf obs openai registry instance serve worker",
-    "main": "cli",
+    "main": "base cli",
 }
 LLAMA = re.compile(r"^(llama|ggml|gguf\.h|common\.h|chat\.h|sampling\.h|json-schema|mtmd)")
 

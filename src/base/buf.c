@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 
 void buf_init(struct buf *b, size_t max)
@@ -38,7 +39,7 @@ char *buf_reserve(struct buf *b, size_t n)
     size_t cap = b->cap ? b->cap : b->max < 64 ? b->max : 64;
     while (cap - b->len < n)
         cap = cap > b->max / 2 ? b->max : cap * 2;
-    char *data = mem_try_realloc(b->data, cap + 1);
+    char *data = cap <= LIMIT_BUF_SURE ? mem_realloc(b->data, cap + 1) : mem_try_realloc(b->data, cap + 1);
     if (!data) {
         b->failed = true;
         return NULL;

@@ -1,5 +1,6 @@
 /* A growing byte buffer that is born with its maximum. Failure (maximum reached, or no memory) is sticky: appending
- * goes on doing nothing, and the owner asks once at the end with buf_ok. One thread at a time. */
+ * goes on doing nothing, and the owner asks once at the end with buf_ok. Up to LIMIT_BUF_SURE bytes only the maximum
+ * makes it fail: so small a buffer without memory ends the process. One thread at a time. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/mem.h"
+
 /* jansson's own depth limit is compiled in and generous; ours is checked first, in one pass that knows strings. */
 static bool depth_ok(struct str text, struct err *err)
 {
@@ -25,6 +27,11 @@ static bool depth_ok(struct str text, struct err *err)
         }
     }
     return true;
+}
+
+void json_setup(void)
+{
+    json_set_alloc_funcs(mem_alloc, mem_free);
 }
 
 json_t *json_read(struct str text, struct err *err)

@@ -12,6 +12,10 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* First thing in main: from now on a parser without memory ends the process, as mem.h's functions do, instead of
+ * calling a good document invalid (jansson does not tell the two apart). */
+void json_setup(void);
+
 /* The whole text as one document (object, array or scalar), depth at most LIMIT_JSON_DEPTH, strict UTF-8, no NUL in
  * strings; duplicate keys: the last one wins. The caller releases with json_decref. NULL and *err
  * (ERR_INVALID_JSON with line and column) otherwise. */

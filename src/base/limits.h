@@ -32,7 +32,8 @@
 #define LIMIT_SENDFILE_TURN (1u << 20)   /* file bytes sent before others get their turn */
 #define LIMIT_BACKLOG 1024               /* connections the kernel holds until they are accepted */
 
-/* Arena */
+/* Buffers and arena */
+#define LIMIT_BUF_SURE (256 * 1024)    /* a buffer no larger is small: no memory for it ends the process */
 #define LIMIT_ARENA_BYTES (256u << 20) /* one request's memory, its body included */
 
 /* JSON */

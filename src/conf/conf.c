@@ -338,9 +338,11 @@ static bool read_whole(const char *path, struct buf *out, struct err *err)
         buf_append(out, piece, n);
     }
     bool good = !ferror(file);
+    if (!good)
+        err_set(err, ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
     fclose(file);
     if (!good)
-        return err_set(err, ERR_CONFIG, "%s cannot be read: %s", path, strerror(errno));
+        return false;
     return buf_ok(out) || err_set(err, ERR_CONFIG, "%s is larger than 1 MiB", path);
 }
 

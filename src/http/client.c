@@ -1,9 +1,11 @@
-/* The pooled client. A call owns a link (one connection to an upstream) while it runs; a link that is clean afterwards
- * goes to its target's pool and is read there too, so that an upstream's close is noticed before the link is used.
+/* Calls: a request and its reply over a link (link.c), which a call owns while it runs.
  *
  * A reused link can still die in the moment of use. Then nobody knows whether the request was carried out, so it is
  * sent again, once and on a fresh link, only if nothing was written at all, or the method is idempotent and the whole
  * request is at hand (kept only in that case, until the first byte of the reply).
+ *
+ * The head of a request whose body follows later is held back until its first piece, at the latest until the loop
+ * waits, so that both leave in one system call.
  *
  * Invariants: call->link->call == call while both live; events come from the loop only, never from inside an http_call_
  * function; a call is freed right before its on_end or on_error, or in http_call_cancel. */
@@ -12,27 +14,8 @@
 #include <assert.h>
 
 #include "base/arena.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "http/wire.h"
-
-struct pool {
-    struct http_target target;
-    struct list idle; /* struct link, most recently used first */
-    size_t count;
-};
-
-struct link {
-    struct wire wire;
-    struct list list; /* the pool's idle, or the client's busy */
-    struct http_client *client;
-    struct pool *pool;
-    struct http_call *call; /* NULL: idle */
-    struct buf in;          /* an incomplete head, or bytes that wait while paused */
-    struct deadline deadline;
-    uv_connect_t *connecting;
-    bool fresh; /* no reply has come over it yet */
-};
+#include "http/link.h"
 
 enum reply_state { REPLY_HEAD, REPLY_BODY };
 
@@ -45,99 +28,14 @@ struct http_call {
     int64_t body_left; /* of the request's; -1: chunked */
     char *again;       /* the request, while it may be sent once more; NULL: it may not */
     size_t again_length;
-    struct loop_soon soon;
+    char *head;        /* held back; NULL: sent */
+    size_t head_length;
+    struct loop_soon soon, uncork;
     enum http_method method;
     enum reply_state state;
     unsigned interims;
     bool sent_all, blocked, paused, keep_alive, heard;
 };
-
-struct http_client {
-    struct loop *loop;
-    struct map pools; /* by target */
-    struct list busy;
-    size_t links;     /* not closed yet, idle ones too */
-    bool freed;
-};
-
-static void link_process(struct link *link);
-
-/* ---- pools ---- */
-
-static struct pool *pool_find(struct http_client *client, const struct http_target *target, bool create)
-{
-    char key[128];
-    int n = snprintf(key, sizeof key, "%d %s", target->port, target->address);
-    struct pool *pool = map_get(&client->pools, (struct str){key, (size_t)n});
-    if (pool || !create)
-        return pool;
-    pool = mem_calloc(1, sizeof *pool);
-    pool->target = *target;
-    list_init(&pool->idle);
-    map_put(&client->pools, (struct str){key, (size_t)n}, pool);
-    return pool;
-}
-
-static void client_free_when_done(struct http_client *client)
-{
-    struct str key;
-    void *pool;
-    size_t at = 0;
-    if (!client->freed || client->links)
-        return;
-    while (map_next(&client->pools, &at, &key, &pool))
-        mem_free(pool);
-    map_release(&client->pools);
-    mem_free(client);
-}
-
-/* Takes the link out of wherever it is and closes it. */
-static void link_close(struct link *link)
-{
-    if (!link->call && !list_empty(&link->list))
-        link->pool->count--;
-    list_remove(&link->list);
-    deadline_cancel(link->client->loop, &link->deadline);
-    link->call = NULL;
-    if (!link->wire.closing)
-        wire_close(&link->wire, false);
-}
-
-static void on_idle_long(struct deadline *deadline)
-{
-    link_close(container_of(deadline, struct link, deadline));
-}
-
-static void pool_put(struct link *link)
-{
-    struct pool *pool = link->pool;
-    list_remove(&link->list);
-    link->call = NULL;
-    link->fresh = false;
-    if (pool->count >= LIMIT_POOL_IDLE || link->client->freed) {
-        link_close(link);
-        return;
-    }
-    list_push_front(&pool->idle, &link->list);
-    pool->count++;
-    deadline_arm(link->client->loop, &link->deadline, LIMIT_POOL_IDLE_MS, on_idle_long);
-    wire_read(&link->wire);
-}
-
-static struct link *pool_take(struct pool *pool)
-{
-    while (!list_empty(&pool->idle)) {
-        struct link *link = list_first(&pool->idle, struct link, list);
-        if (!wire_broken(&link->wire)) {
-            list_remove(&link->list);
-            pool->count--;
-            deadline_cancel(link->client->loop, &link->deadline);
-            return link;
-        }
-        link_close(link);
-    }
-    return NULL;
-}
 
 /* ---- the end of a call ---- */
 
@@ -145,7 +43,9 @@ static struct link *pool_take(struct pool *pool)
 static void call_free(struct http_call *call)
 {
     loop_soon_cancel(&call->soon);
+    loop_soon_cancel(&call->uncork);
     mem_free(call->again);
+    mem_free(call->head);
     mem_free(call);
 }
 
@@ -179,7 +79,7 @@ void http_call_cancel(struct http_call *call)
     call_free(call);
 }
 
-/* ---- links ---- */
+/* ---- connecting ---- */
 
 static void call_failed_soon(struct loop_soon *soon)
 {
@@ -187,72 +87,6 @@ static void call_failed_soon(struct loop_soon *soon)
     struct err err;
     err_set(&err, ERR_BAD_GATEWAY, "No connection to the upstream.");
     call_fail(call, &err);
-}
-
-static void link_gone(struct link *link, int status);
-
-static void on_connect_late(struct deadline *deadline)
-{
-    link_gone(container_of(deadline, struct link, deadline), UV_ETIMEDOUT);
-}
-
-static void on_connected(uv_connect_t *req, int status)
-{
-    struct link *link = req->data;
-    mem_free(req);
-    link->connecting = NULL;
-    if (link->wire.closing)
-        return;
-    deadline_cancel(link->client->loop, &link->deadline);
-    if (status < 0) {
-        link_gone(link, status);
-        return;
-    }
-    if (link->pool->target.port)
-        uv_tcp_nodelay(&link->wire.tcp, 1);
-    wire_read(&link->wire);
-    if (link->call->paused)
-        wire_pause(&link->wire, false);
-}
-
-static int link_connect(struct link *link)
-{
-    const struct http_target *target = &link->pool->target;
-    struct sockaddr_storage at;
-    link->connecting = mem_calloc(1, sizeof *link->connecting);
-    link->connecting->data = link;
-    if (target->port == 0) {
-        uv_pipe_connect(link->connecting, &link->wire.pipe, target->address, on_connected);
-        return 0;
-    }
-    int rc = uv_ip4_addr(target->address, target->port, (struct sockaddr_in *)&at);
-    if (rc != 0)
-        rc = uv_ip6_addr(target->address, target->port, (struct sockaddr_in6 *)&at);
-    if (rc == 0)
-        rc = uv_tcp_connect(link->connecting, &link->wire.tcp, (struct sockaddr *)&at, on_connected);
-    if (rc != 0) {
-        mem_free(link->connecting);
-        link->connecting = NULL;
-    }
-    return rc;
-}
-
-static const struct wire_events link_events;
-
-static struct link *link_new(struct http_client *client, struct pool *pool)
-{
-    struct link *link = mem_calloc(1, sizeof *link);
-    link->client = client;
-    link->pool = pool;
-    link->fresh = true;
-    if (pool->target.port)
-        wire_init_tcp(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
-    else
-        wire_init_pipe(&link->wire, client->loop, &link_events, LIMIT_STALL_MS);
-    buf_init(&link->in, LIMIT_HEAD_BYTES + 2 * LOOP_READ_BYTES);
-    list_init(&link->list);
-    client->links++;
-    return link;
 }
 
 /* Gives the call a fresh link. false: not even a beginning. */
@@ -267,15 +101,26 @@ static bool call_connect(struct http_call *call, struct http_client *client, str
         call->link = NULL;
         return false;
     }
-    deadline_arm(client->loop, &link->deadline, LIMIT_CONNECT_MS, on_connect_late);
     return true;
 }
 
-/* Sends the kept request again over a fresh link. */
+/* Gives the call an idle link, or else a fresh one. */
+static bool call_take_link(struct http_call *call, struct http_client *client, struct pool *pool)
+{
+    struct link *link = pool_take(pool);
+    if (!link)
+        return call_connect(call, client, pool);
+    link->call = call;
+    call->link = link;
+    list_push(&client->busy, &link->list);
+    return true;
+}
+
+/* Sends the kept request again over a fresh link; one whose head is still held back only changes its link. */
 static bool call_again(struct http_call *call)
 {
     struct link *old = call->link;
-    if (old->fresh || call->heard || !call->again)
+    if (old->fresh || call->heard || (!call->again && !call->head))
         return false;
     struct http_client *client = old->client;
     struct pool *pool = old->pool;
@@ -284,11 +129,19 @@ static bool call_again(struct http_call *call)
         loop_soon(client->loop, &call->soon, call_failed_soon);
         return true;
     }
-    wire_write(&call->link->wire, &(struct str){call->again, call->again_length}, 1);
+    if (!call->head)
+        wire_write(&call->link->wire, &(struct str){call->again, call->again_length}, 1);
     return true;
 }
 
-static void link_gone(struct link *link, int status)
+void link_ready(struct link *link)
+{
+    wire_read(&link->wire);
+    if (link->call->paused)
+        wire_pause(&link->wire, false);
+}
+
+void link_gone(struct link *link, int status)
 {
     struct http_call *call = link->call;
     struct err err;
@@ -441,20 +294,52 @@ static void on_sent(struct wire *wire)
         call->events->on_proceed(call->arg);
 }
 
-static void on_closed(struct wire *wire)
-{
-    struct link *link = container_of(wire, struct link, wire);
-    struct http_client *client = link->client;
-    buf_release(&link->in);
-    mem_free(link);
-    client->links--;
-    client_free_when_done(client);
-}
-
-static const struct wire_events link_events = {
-    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = on_closed};
+const struct wire_events link_events = {
+    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = link_closed};
 
 /* ---- the request ---- */
+
+/* Writes the beginning of the request. A reused link that fails without having taken a byte gives way to another. */
+static void write_first(struct http_call *call, const struct str *pieces, size_t count)
+{
+    struct http_client *client = call->link->client;
+    struct pool *pool = call->link->pool;
+    for (;;) {
+        struct link *link = call->link;
+        wire_write(&link->wire, pieces, count);
+        if (link->fresh || !wire_broken(&link->wire))
+            return;
+        link_close(link);
+        if (!call_take_link(call, client, pool)) {
+            loop_soon(client->loop, &call->soon, call_failed_soon);
+            return;
+        }
+    }
+}
+
+/* Writes what follows the head, and the head if it was held back. */
+static void write_on(struct http_call *call, const struct str *pieces, size_t count)
+{
+    struct str all[5];
+    size_t n = 0;
+    if (!call->head) {
+        wire_write(&call->link->wire, pieces, count);
+        return;
+    }
+    char *head = call->head;
+    all[n++] = (struct str){head, call->head_length};
+    for (size_t i = 0; i < count; i++)
+        all[n++] = pieces[i];
+    loop_soon_cancel(&call->uncork);
+    call->head = NULL;
+    write_first(call, all, n);
+    mem_free(head);
+}
+
+static void on_uncork(struct loop_soon *soon)
+{
+    write_on(container_of(soon, struct http_call, uncork), NULL, 0);
+}
 
 static void write_body(struct http_call *call, struct str piece)
 {
@@ -464,13 +349,13 @@ static void write_body(struct http_call *call, struct str piece)
         return;
     if (call->body_left < 0) {
         all[0].n = (size_t)snprintf(size_line, sizeof size_line, "%zx\r\n", piece.n);
-        wire_write(&call->link->wire, all, 3);
+        write_on(call, all, 3);
         return;
     }
     assert((uint64_t)call->body_left >= piece.n);
     call->body_left -= (int64_t)piece.n;
     call->sent_all = call->body_left == 0;
-    wire_write(&call->link->wire, &piece, 1);
+    write_on(call, &piece, 1);
 }
 
 static enum http_method method_from(struct str method)
@@ -485,26 +370,6 @@ static bool is_idempotent(struct str method)
         if (str_eq(method, str_from(names[i])))
             return true;
     return false;
-}
-
-/* Writes the request over an idle link or, if the first one fails without having taken a byte, a fresh one. */
-static bool call_send(struct http_call *call, struct http_client *client, struct pool *pool, const struct str *pieces,
-                      size_t count)
-{
-    struct link *link;
-    while ((link = pool_take(pool))) {
-        link->call = call;
-        call->link = link;
-        list_push(&client->busy, &link->list);
-        wire_write(&link->wire, pieces, count);
-        if (!wire_broken(&link->wire))
-            return true;
-        link_close(link);
-    }
-    if (!call_connect(call, client, pool))
-        return false;
-    wire_write(&call->link->wire, pieces, count);
-    return true;
 }
 
 static char *join(const struct str *pieces, size_t count, size_t *ret_length)
@@ -566,8 +431,14 @@ struct http_call *http_call_startv(struct http_client *client, const struct http
     struct pool *pool = pool_find(client, target, true);
     if (call->sent_all && is_idempotent(method) && !list_empty(&pool->idle))
         call->again = join(pieces, n, &call->again_length);
-    if (!call_send(call, client, pool, pieces, n))
+    if (!call_take_link(call, client, pool)) {
         loop_soon(client->loop, &call->soon, call_failed_soon);
+    } else if (call->sent_all || given) {
+        write_first(call, pieces, n);
+    } else {
+        call->head = join(pieces, n, &call->head_length);
+        loop_soon(client->loop, &call->uncork, on_uncork);
+    }
     return call;
 }
 
@@ -589,6 +460,8 @@ bool http_call_write(struct http_call *call, struct str piece)
     if (!call->link)
         return false;
     write_body(call, piece);
+    if (!call->link)
+        return false;
     call->blocked = wire_broken(&call->link->wire) || wire_unsent(&call->link->wire) > LIMIT_UNSENT_BYTES;
     return !call->blocked;
 }
@@ -596,7 +469,7 @@ bool http_call_write(struct http_call *call, struct str piece)
 void http_call_finish(struct http_call *call)
 {
     if (call->link && call->body_left < 0 && !call->sent_all)
-        wire_write(&call->link->wire, &STR("0\r\n\r\n"), 1);
+        write_on(call, &STR("0\r\n\r\n"), 1);
     assert(call->body_left <= 0);
     call->sent_all = true;
 }
@@ -629,15 +502,15 @@ struct http_client *http_client_new(struct loop *loop)
 {
     struct http_client *client = mem_calloc(1, sizeof *client);
     client->loop = loop;
+    client->connect_ms = LIMIT_CONNECT_MS;
     map_init(&client->pools);
     list_init(&client->busy);
     return client;
 }
 
-static void pool_close_idle(struct pool *pool)
+void http_client_connect_within(struct http_client *client, unsigned ms)
 {
-    while (!list_empty(&pool->idle))
-        link_close(list_first(&pool->idle, struct link, list));
+    client->connect_ms = ms;
 }
 
 void http_client_forget(struct http_client *client, const struct http_target *target)

@@ -30,7 +30,10 @@ struct http_call_events {
 };
 
 struct http_client *http_client_new(struct loop *loop);
-void http_client_free(struct http_client *client); /* cancels what runs; finishes in later turns of the loop */
+void http_client_connect_within(struct http_client *client, unsigned ms); /* instead of LIMIT_CONNECT_MS */
+/* Cancels what runs, without an event: whoever still holds one of its calls must be gone before. Finishes in later turns
+ * of the loop. */
+void http_client_free(struct http_client *client);
 void http_client_forget(struct http_client *client, const struct http_target *target); /* closes idle connections */
 
 /* Starts a call. head_lines: complete "Name: value\r\n" lines without Host, Connection, Content-Length and

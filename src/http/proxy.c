@@ -174,10 +174,10 @@ static void start_call(struct proxy *p, struct http_client *client, const struct
         length += (int64_t)o->body[i].n;
     if (stream)
         length = req->head.body_kind == HTTP_BODY_LENGTH ? (int64_t)req->head.content_length : -1;
+    if (stream) /* asked for first, so that what is here already leaves together with the head */
+        http_req_stream_body(req, on_body_data, on_body_end);
     p->call = http_call_startv(client, &o->target, req->head.method_name, path, lines, length, o->body, o->body_count,
                                &call_events, p);
-    if (stream)
-        http_req_stream_body(req, on_body_data, on_body_end);
 }
 
 void http_proxy(struct http_req *req, struct http_client *client, const struct http_proxy_options *options)

@@ -56,6 +56,18 @@ static void too_large(struct http_req *req, uint64_t max)
     conn_fail(req->conn, &err);
 }
 
+/* The body cannot take n more bytes: it has its maximum, or there is no memory. */
+static void body_full(struct http_req *req, const struct collector *col, size_t n)
+{
+    struct err err;
+    if (n > col->body.max - col->body.len) {
+        too_large(req, col->max);
+        return;
+    }
+    err_set(&err, ERR_SERVER_OVERLOADED, "There is no memory for the request body.");
+    conn_fail(req->conn, &err);
+}
+
 static void bad_gzip(struct http_req *req)
 {
     struct err err;
@@ -81,7 +93,7 @@ static bool inflate_piece(struct http_req *req, struct collector *col, struct st
         col->gzip_done = rc == Z_STREAM_END;
         buf_append(&col->body, out, sizeof out - z->avail_out);
         if (!buf_ok(&col->body)) {
-            too_large(req, col->max);
+            body_full(req, col, sizeof out - z->avail_out);
             return false;
         }
     }
@@ -97,7 +109,7 @@ static void collect_piece(struct http_req *req, struct str piece)
     }
     buf_append(&col->body, piece.p, piece.n);
     if (!buf_ok(&col->body))
-        too_large(req, col->max);
+        body_full(req, col, piece.n);
 }
 
 static void collect_end(struct http_req *req)

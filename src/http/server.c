@@ -28,6 +28,7 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
     o->header_timeout_ms = or_default(o->header_timeout_ms, LIMIT_HEAD_MS);
     o->keep_alive_ms = or_default(o->keep_alive_ms, LIMIT_KEEP_ALIVE_MS);
     o->body_timeout_ms = or_default(o->body_timeout_ms, LIMIT_BODY_MS);
+    o->ping_ms = or_default(o->ping_ms, LIMIT_PING_MS);
     o->stall_ms = or_default(o->stall_ms, LIMIT_STALL_MS);
     o->max_connections = or_default(o->max_connections, LIMIT_CONNECTIONS);
     o->max_body = o->max_body ? o->max_body : LIMIT_BODY_BYTES;

@@ -47,6 +47,7 @@ struct http_server_options {
     unsigned header_timeout_ms;   /* from the first byte of a head to its end */
     unsigned keep_alive_ms;       /* idle between requests */
     unsigned body_timeout_ms;     /* longest pause between two pieces of a request body */
+    unsigned ping_ms;             /* between comments on an event stream that is quiet */
     unsigned stall_ms;            /* a client that takes nothing for so long is dropped */
     uint64_t max_body;            /* bytes; http_req_read_body's default maximum */
     const char *const *cors_origins; /* NULL-terminated, may be NULL: none; "*" allows all */

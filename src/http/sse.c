@@ -1,6 +1,5 @@
 #include "http/sse.h"
 
-#include "base/limits.h"
 #include "http/conn.h"
 
 /* The stream's ping: armed anew by every event. */
@@ -12,7 +11,7 @@ struct sse {
 static void on_quiet(struct deadline *deadline)
 {
     struct sse *sse = container_of(deadline, struct sse, ping);
-    deadline_arm(sse->req->server->loop, &sse->ping, LIMIT_PING_MS, on_quiet);
+    deadline_arm(sse->req->server->loop, &sse->ping, sse->req->server->options.ping_ms, on_quiet);
     http_reply_write(sse->req, STR(": ping\n\n"));
 }
 
@@ -31,13 +30,13 @@ void http_sse_start(struct http_req *req)
     http_reply_header(req, "Cache-Control", "no-cache");
     http_reply_header(req, "X-Accel-Buffering", "no");
     http_reply_start(req, 200, "text/event-stream", -1);
-    deadline_arm(req->server->loop, &sse->ping, LIMIT_PING_MS, on_quiet);
+    deadline_arm(req->server->loop, &sse->ping, req->server->options.ping_ms, on_quiet);
 }
 
 static bool send_event(struct http_req *req, const struct str *pieces, size_t count)
 {
     struct sse *sse = req->conn->sse;
-    deadline_arm(req->server->loop, &sse->ping, LIMIT_PING_MS, on_quiet);
+    deadline_arm(req->server->loop, &sse->ping, req->server->options.ping_ms, on_quiet);
     return http_reply_writev(req, pieces, count);
 }
 

@@ -1,5 +1,5 @@
 /* Server-sent events on a reply (WHATWG HTML, section 9.2), with the headers that keep proxies from buffering and a
- * comment every LIMIT_PING_MS while nothing flows. */
+ * comment every the server's ping_ms while nothing flows. */
 #ifndef HTTP_SSE_H
 #define HTTP_SSE_H
 

@@ -1,10 +1,14 @@
 /* Files as replies: by sendfile from the page cache to the socket, a bounded piece at a time, so that a download of
  * gigabytes leaves the streams beside it their turns. A file that is not cached makes sendfile wait for the disk;
- * the kernel is asked to read ahead. */
+ * the kernel is asked to read ahead.
+ *
+ * Nothing of a file waits in the wire, so its watch over stalled clients sees none of this; a file has its own. */
 #include "http/static.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
@@ -13,13 +17,42 @@
 #include "http/date.h"
 
 struct file {
-    int fd;
+    struct http_conn *conn;
+    struct deadline stall;
+    int64_t unread; /* by the client, when the deadline was armed: not sent yet, or on its way */
     off_t at;
+    int fd;
 };
 
 static void file_release(void *arg)
 {
-    close(((struct file *)arg)->fd);
+    struct file *file = arg;
+    deadline_cancel(file->conn->server->loop, &file->stall);
+    close(file->fd);
+}
+
+static int64_t file_unread(const struct file *file)
+{
+    int on_its_way = 0;
+    ioctl(wire_fd(&file->conn->wire), SIOCOUTQ, &on_its_way);
+    return file->conn->reply_left + on_its_way;
+}
+
+static void on_stall(struct deadline *deadline);
+
+static void file_watch(struct file *file)
+{
+    file->unread = file_unread(file);
+    deadline_arm(file->conn->server->loop, &file->stall, file->conn->server->options.stall_ms, on_stall);
+}
+
+static void on_stall(struct deadline *deadline)
+{
+    struct file *file = container_of(deadline, struct file, stall);
+    if (file_unread(file) == file->unread)
+        http_reply_abort(&file->conn->req);
+    else
+        file_watch(file);
 }
 
 void reply_file_go_on(struct http_conn *conn)
@@ -53,7 +86,7 @@ void http_reply_file(struct http_req *req, int status, const char *content_type,
 {
     struct http_conn *c = req->conn;
     struct file *file = arena_alloc(&req->arena, sizeof *file);
-    *file = (struct file){.fd = fd, .at = (off_t)offset};
+    *file = (struct file){.conn = c, .fd = fd, .at = (off_t)offset};
     arena_on_dispose(&req->arena, file_release, file);
     http_reply_start(req, status, content_type, (int64_t)length);
     if (c->bodiless || length == 0) {
@@ -62,6 +95,7 @@ void http_reply_file(struct http_req *req, int status, const char *content_type,
     }
     posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_SEQUENTIAL);
     c->file = file;
+    file_watch(file);
     wire_want_writable(&c->wire); /* by then the head is out */
 }
 
@@ -119,9 +153,12 @@ static bool not_modified(const struct http_head *head, const char *etag, int64_t
 {
     struct str match = http_head_find(head, "if-none-match");
     struct str since = http_head_find(head, "if-modified-since");
+    char weak[52]; /* what a cache that compresses made of it: means the same here (RFC 9110, 13.1.2) */
     int64_t then;
+    snprintf(weak, sizeof weak, "W/%s", etag);
     if (match.p)
-        return http_head_has_token(head, "if-none-match", etag) || str_eq(match, STR("*"));
+        return http_head_has_token(head, "if-none-match", etag) || http_head_has_token(head, "if-none-match", weak) ||
+               str_eq(match, STR("*"));
     return since.p && http_date_parse(since, &then) && changed <= then;
 }
 

@@ -98,15 +98,21 @@ static bool known_header(const struct walk *w, const char *path, const struct st
 
 static void consider(struct walk *w, const char *path, const char *id)
 {
-    struct stat info;
+    struct stat info = {0};
     struct err err = ERR_INIT;
     struct gguf gguf = {0};
     struct str name = stem(path);
     uint64_t number = 1, count = 1;
     bool sharded = shard_suffix(name, &number, &count);
-    if (w->catalogue->count >= LIMIT_MODELS || number != 1 || stat(path, &info) != 0)
+    if (w->catalogue->count >= LIMIT_MODELS || number != 1)
         return;
-    bool good = (!sharded && known_header(w, path, &info, &gguf)) || gguf_read(path, &gguf, &err);
+    bool good = stat(path, &info) == 0;
+    if (!good && errno == ENOENT && !id) /* removed in this very moment */
+        return;
+    if (good)
+        good = (!sharded && known_header(w, path, &info, &gguf)) || gguf_read(path, &gguf, &err);
+    else
+        err_set(&err, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
     if (good && (gguf.is_projector || gguf.split_number != 0))
         return;
     struct model *m = model_add(w);
@@ -128,25 +134,40 @@ static bool is_gguf(const char *name)
     return s.n > 5 && *name != '.' && str_ieq((struct str){s.p + s.n - 5, 5}, STR(".gguf"));
 }
 
+static void warn_unreadable(const char *path)
+{
+    if (errno != ENOENT)
+        log_warn("models cannot be read", "path=%s reason=%s", path, strerror(errno));
+}
+
+static void walk_folder(struct walk *w, const char *folder, int depth);
+
+static void walk_entry(struct walk *w, const char *folder, const char *name, int depth)
+{
+    char path[4096];
+    struct stat info;
+    if (name[0] == '.' || (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+        return;
+    if (stat(path, &info) != 0)
+        warn_unreadable(path);
+    else if (S_ISDIR(info.st_mode) && depth < LIMIT_MODEL_DIR_DEPTH)
+        walk_folder(w, path, depth + 1);
+    else if (S_ISREG(info.st_mode) && is_gguf(name))
+        consider(w, path, NULL);
+}
+
 static void walk_folder(struct walk *w, const char *folder, int depth)
 {
+    struct dirent *entry;
     DIR *dir = opendir(folder);
     if (!dir) {
-        if (errno != ENOENT)
-            log_warn("model folder cannot be read", "folder=%s reason=%s", folder, strerror(errno));
+        warn_unreadable(folder);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        char path[4096];
-        struct stat info;
-        if (entry->d_name[0] == '.' || (size_t)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= sizeof path ||
-            stat(path, &info) != 0)
-            continue;
-        if (S_ISDIR(info.st_mode) && depth < LIMIT_MODEL_DIR_DEPTH)
-            walk_folder(w, path, depth + 1);
-        else if (S_ISREG(info.st_mode) && is_gguf(entry->d_name))
-            consider(w, path, NULL);
-    }
+    for (errno = 0; (entry = readdir(dir)); errno = 0)
+        walk_entry(w, folder, entry->d_name, depth);
+    if (errno)
+        warn_unreadable(folder);
     closedir(dir);
 }
 

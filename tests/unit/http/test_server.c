@@ -1,4 +1,4 @@
-/* The server over real sockets: exact bytes in and out, whatever the cuts between them; deaths; back-pressure. */
+/* The server over real sockets, what tests/proto cannot say in bytes: deaths, back-pressure, time, drain. */
 #include "harness.h"
 
 #include "base/limits.h"
@@ -33,93 +33,6 @@ static void handle(void *arg, struct http_req *req)
 #define BAD_REQUEST BAD("400 Bad Request", "11", "bad_request")
 #define HOST "Host: localhost\r\n"
 #define CLOSE "Connection: close\r\n\r\n"
-
-static const struct script {
-    const char *said, *heard;
-} scripts[] = {
-    {"GET /a HTTP/1.1\r\n" HOST CLOSE, LAST("2", "/a")},
-    {"\r\nGET /a HTTP/1.1\r\n" HOST CLOSE, LAST("2", "/a")},
-    {"GET /a HTTP/1.0\r\n\r\n", LAST("2", "/a")},
-    {"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n",
-     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n/a"
-     LAST("2", "/b")},
-    {"HEAD /a HTTP/1.1\r\n" HOST CLOSE, LAST("2", "")},
-    /* pipelining: in order, the bodies between them understood */
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\n" HOST "\r\n"
-     "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\n"
-     "GET /d HTTP/1.1\r\n" HOST CLOSE,
-     OK("3", "abc") OK("2", "/b") OK("5", "abcde") LAST("2", "/d")},
-    {"GET /chunks HTTP/1.1\r\n" HOST CLOSE,
-     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-     "2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"},
-    {"GET /chunks HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nabcde"},
-    {"GET /chunks HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nabcde"},
-    /* a body that nobody wanted is read over */
-    {"POST /a HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nGET /GET /b HTTP/1.1\r\n" HOST CLOSE,
-     OK("2", "/a") LAST("2", "/b")},
-    {"POST /echo HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 0\r\n" CLOSE, LAST("0", "")},
-    {"POST /a HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n", LAST("2", "/a")},
-    {"POST /small HTTP/1.1\r\n" HOST "Content-Length: 4\r\n" CLOSE "abcd", LAST("4", "abcd")},
-    {"POST /small HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nabcde",
-     BAD("413 Content Too Large", "17", "request_too_large")},
-    {"POST /small HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
-     BAD("413 Content Too Large", "17", "request_too_large")},
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Encoding: br\r\nContent-Length: 1\r\n\r\nx",
-     BAD("415 Unsupported Media Type", "22", "unsupported_media_type")},
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope", BAD_REQUEST},
-    {"GET /a HTTP/1.1\r\nHost: evil.example\r\n\r\n", BAD("403 Forbidden", "16", "host_not_allowed")},
-    {"GET /a HTTP/1.1\r\nHost: 127.0.0.1:80\r\n" CLOSE, LAST("2", "/a")},
-    {"GET /a HTTP/1.1\r\nHost: [::1]:80\r\n" CLOSE, LAST("2", "/a")},
-    {"GET /a HTTP/1.1\r\nHost: 127.evil.example\r\n" CLOSE, BAD("403 Forbidden", "16", "host_not_allowed")},
-    {"GET /a HTTP/1.1\r\n" HOST "x-request-id: mine-1\r\n" CLOSE,
-     "HTTP/1.1 200 OK\r\nx-request-id: mine-1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
-     "Connection: close\r\n\r\n/a"},
-    {"GET /a HTTP/1.1\r\n" HOST "x-request-id: no good\r\n" CLOSE, LAST("2", "/a")},
-    /* smuggling: one answer, and the end */
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n"
-     HOST "\r\n", BAD_REQUEST},
-    {"POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", BAD_REQUEST},
-    {"POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", BAD_REQUEST},
-    {"POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", BAD_REQUEST},
-    {"POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", BAD_REQUEST},
-    {"POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-     BAD("501 Not Implemented", "15", "not_implemented")},
-    {"GET /a HTTP/1.1\n" HOST "\r\n", BAD_REQUEST},
-    {"GET /a HTTP/1.1\nHost: localhost\n\n", BAD_REQUEST},
-    {"GET http://localhost/a HTTP/1.1\r\n" HOST "\r\n", BAD_REQUEST},
-    {"PRI * HTTP/2.0\r\n\r\n", BAD("505 HTTP Version Not Supported", "26", "http_version_not_supported")},
-};
-
-/* x-should-retry belongs to some errors; keep the table readable. */
-static char *without_retry(char *text)
-{
-    char *at = strstr(text, "x-should-retry: false\r\n");
-    if (at)
-        memmove(at, at + 23, strlen(at + 23) + 1);
-    return text;
-}
-
-static void test_scripts(void **state)
-{
-    (void)state;
-    start(handle);
-    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
-        size_t n = strlen(scripts[i].said);
-        for (size_t cut = n; cut > 0; cut--) { /* first whole, then cut at every byte */
-            int fd = dial();
-            say_bytes(fd, scripts[i].said, cut);
-            say_bytes(fd, scripts[i].said + cut, n - cut);
-            char *heard = without_retry(hear_all(fd));
-            if (strcmp(heard, scripts[i].heard) != 0)
-                print_message("script %zu cut at %zu\n", i, cut);
-            assert_string_equal(heard, scripts[i].heard);
-            mem_free(heard);
-            close(fd);
-        }
-    }
-    stop();
-}
 
 /* ---- deaths ---- */
 
@@ -290,73 +203,6 @@ static void test_continue(void **state)
     stop();
 }
 
-static void test_gzip_body(void **state)
-{
-    static const unsigned char packed[] = { /* "abcdef" */
-        0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x4b, 0x4c, 0x4a,
-        0x4e, 0x49, 0x4d, 0x03, 0x00, 0xef, 0x39, 0x8e, 0x4b, 0x06, 0x00, 0x00, 0x00};
-    (void)state;
-    start(handle);
-    for (int small = 0; small < 2; small++) {
-        char head[200];
-        int fd = dial();
-        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\n" HOST "Content-Encoding: gzip\r\nContent-Length: %zu\r\n" CLOSE,
-                 small ? "/small" : "/echo", sizeof packed);
-        say(fd, head);
-        say_bytes(fd, (const char *)packed, sizeof packed);
-        char *heard = hear_all(fd);
-        assert_string_equal(heard, small ? BAD("413 Content Too Large", "17", "request_too_large") : LAST("6", "abcdef"));
-        mem_free(heard);
-        close(fd);
-    }
-    stop();
-}
-
-static void fail_busy(void *arg, struct http_req *req)
-{
-    struct err err;
-    (void)arg;
-    err_set(&err, ERR_SERVER_OVERLOADED, "Full.");
-    err.retry_after_ms = 1500;
-    http_reply_error(req, &err);
-}
-
-static const char *const origins[] = {"https://app.example", NULL};
-
-static void with_origins(struct http_server_options *o)
-{
-    o->cors_origins = origins;
-    o->server_name = "inferd";
-}
-
-static void test_retry_and_cors_headers(void **state)
-{
-    (void)state;
-    start_with(fail_busy, with_origins);
-    go();
-    const char *said = "GET / HTTP/1.1\r\n" HOST "Origin: https://app.example\r\n" CLOSE;
-    exchange(said, strlen(said),
-             "HTTP/1.1 503 Service Unavailable\r\nServer: inferd\r\nVary: Origin\r\n"
-             "Access-Control-Allow-Origin: https://app.example\r\n"
-             "Access-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms\r\nContent-Type: text/plain\r\n"
-             "Content-Length: 17\r\nConnection: close\r\nRetry-After: 2\r\nretry-after-ms: 1500\r\n"
-             "x-should-retry: true\r\n\r\nserver_overloaded");
-    said = "OPTIONS /x HTTP/1.1\r\n" HOST "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n"
-           "Access-Control-Request-Headers: authorization\r\n" CLOSE;
-    exchange(said, strlen(said),
-             "HTTP/1.1 204 No Content\r\nServer: inferd\r\nVary: Origin\r\n"
-             "Access-Control-Allow-Origin: https://app.example\r\n"
-             "Access-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms\r\nConnection: close\r\n"
-             "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-             "Access-Control-Allow-Headers: authorization\r\nAccess-Control-Max-Age: 600\r\n\r\n");
-    said = "GET / HTTP/1.1\r\n" HOST "Origin: https://evil.example\r\n" CLOSE;
-    exchange(said, strlen(said),
-             "HTTP/1.1 503 Service Unavailable\r\nServer: inferd\r\nVary: Origin\r\nContent-Type: text/plain\r\n"
-             "Content-Length: 17\r\nConnection: close\r\nRetry-After: 2\r\nretry-after-ms: 1500\r\n"
-             "x-should-retry: true\r\n\r\nserver_overloaded");
-    stop();
-}
-
 static struct http_req *held;
 
 static void hold_one(void *arg, struct http_req *req)
@@ -481,22 +327,77 @@ static void test_sse(void **state)
     stop();
 }
 
+static void say_nothing(void *arg, struct http_req *req)
+{
+    (void)arg;
+    http_sse_start(req);
+}
+
+static void short_ping(struct http_server_options *o)
+{
+    o->ping_ms = 10;
+}
+
+static void test_quiet_stream_is_pinged(void **state)
+{
+    (void)state;
+    start_with(say_nothing, short_ping);
+    go();
+    int fd = dial();
+    say(fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    char *heard = hear_until(fd, "8\r\n: ping\n\n\r\n8\r\n: ping\n\n\r\n"); /* and it goes on */
+    assert_non_null(strstr(heard, "\r\n\r\n8\r\n: ping\n\n\r\n"));
+    mem_free(heard);
+    close(fd);
+    wait_for(LOGGED, 1);
+    stop();
+}
+
+static void test_ipv6_loopback(void **state)
+{
+    struct err err;
+    int port;
+    (void)state;
+    start_with(handle, NULL);
+    if (!http_server_listen_tcp(H.server, "::1", 0, &port, &err)) { /* a machine without IPv6 says so */
+        assert_int_equal(err.code, ERR_IO);
+        go();
+        stop();
+        skip();
+    }
+    go();
+    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    static const struct {
+        const char *said, *heard;
+    } cases[] = {{"GET /a HTTP/1.1\r\nHost: [::1]:80\r\n" CLOSE, LAST("2", "/a")},
+                 {"GET /a HTTP/1.1\r\nHost: evil.example\r\n" CLOSE, BAD("403 Forbidden", "16", "host_not_allowed")}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int fd = socket(AF_INET6, SOCK_STREAM, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+        say(fd, cases[i].said);
+        char *heard = hear_all(fd);
+        assert_string_equal(heard, cases[i].heard);
+        mem_free(heard);
+        close(fd);
+    }
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scripts),
         cmocka_unit_test(test_client_death_disposes_at_once),
         cmocka_unit_test(test_slow_reader_stops_the_producer),
         cmocka_unit_test(test_reader_that_takes_nothing_is_dropped),
         cmocka_unit_test(test_slow_clients),
         cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_gzip_body),
-        cmocka_unit_test(test_retry_and_cors_headers),
         cmocka_unit_test(test_drain_waits_for_running_replies),
         cmocka_unit_test(test_drain_cuts_after_grace),
         cmocka_unit_test(test_at_the_maximum_idle_ones_make_room),
         cmocka_unit_test(test_unix_listener),
         cmocka_unit_test(test_sse),
+        cmocka_unit_test(test_quiet_stream_is_pinged),
+        cmocka_unit_test(test_ipv6_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
