@@ -138,7 +138,9 @@ class Chat(unittest.TestCase):
 
     def test_seed_repeats(self):
         options = {"temperature": 1.5, "max_tokens": 16}
-        chat(seed=42, **options)  # the prompt is in the cache from here on
+        # The first run puts the prompt into the cache. Cold and cached prefills go through other batch shapes, whose
+        # rounding differs (log probabilities by up to 0.1 on this quantization), so they may pick other tokens.
+        chat(seed=42, **options)
         first = chat(seed=42, **options).choices[0].message.content
         self.assertEqual(chat(seed=42, **options).choices[0].message.content, first)
 
