@@ -12,7 +12,7 @@
 #include "worker/sched.h"
 
 #define STREAMS 16
-#define PROMPT 512
+#define PROMPT  512
 
 struct bench {
     struct loop loop;
@@ -98,7 +98,8 @@ int main(int argc, char **argv)
         printf("one stream, depth 0: %.1f t/s; depth 512: %.1f t/s\n", run(&bench, 1, 1, 10 * round),
                run(&bench, 1, PROMPT, 10 * round + 1));
         for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-            printf("%u streams, depth 64: %.1f t/s\n", streams[i], run(&bench, streams[i], 64, 100 * round + (unsigned)i));
+            printf("%u streams, depth 64: %.1f t/s\n", streams[i],
+                   run(&bench, streams[i], 64, 100 * round + (unsigned)i));
     }
     sched_free(bench.sched);
     loop_release(&bench.loop);

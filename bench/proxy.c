@@ -6,8 +6,9 @@ static struct http_target target = {.address = "127.0.0.1"};
 
 static void on_body(struct http_req *req, struct str body)
 {
-    http_proxy(req, client, &(struct http_proxy_options){
-                                .target = target, .path_and_query = STR_NONE, .body = {body}, .body_count = body.n ? 1 : 0});
+    http_proxy(req, client,
+               &(struct http_proxy_options){
+                   .target = target, .path_and_query = STR_NONE, .body = {body}, .body_count = body.n ? 1 : 0});
 }
 
 /* As the gateway does: it looks into the body before it knows the upstream. */

@@ -1,5 +1,6 @@
 /* The upstream of the gateway bench: answers every request with a static JSON body, and one whose query says
- * n=N&ms=M with N events, M milliseconds apart (0: as fast as they are taken), each carrying the time it was sent. Usage: bench_upstream PORT */
+ * n=N&ms=M with N events, M milliseconds apart (0: as fast as they are taken), each carrying the time it was sent.
+ * Usage: bench_upstream PORT */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "http/server.h"
@@ -75,9 +76,10 @@ static void on_body(struct http_req *req, struct str body)
         start_stream(req);
         return;
     }
-    http_reply(req, 200, "application/json",
-               STR("{\"id\":\"x\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
-                   "\"assistant\",\"content\":\"Hello there, how can I help you today?\"},\"finish_reason\":\"stop\"}]}"));
+    http_reply(
+        req, 200, "application/json",
+        STR("{\"id\":\"x\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":{\"role\":"
+            "\"assistant\",\"content\":\"Hello there, how can I help you today?\"},\"finish_reason\":\"stop\"}]}"));
 }
 
 static void on_request(void *arg, struct http_req *req)

@@ -35,8 +35,8 @@ static const char *on_error(void *arg, const struct http_req *req, const struct 
 static void on_log(void *arg, const struct http_req *req)
 {
     (void)arg;
-    log_debug("request", "id=%s method=" STR_FMT " status=%d bytes=%llu path=" STR_FMT, req->id, STR_ARG(req->head.method_name),
-              req->status, (unsigned long long)req->bytes_out, STR_ARG(req->head.path));
+    log_debug("request", "id=%s method=" STR_FMT " status=%d bytes=%llu path=" STR_FMT, req->id,
+              STR_ARG(req->head.method_name), req->status, (unsigned long long)req->bytes_out, STR_ARG(req->head.path));
 }
 
 static void on_request(void *arg, struct http_req *req)
@@ -95,8 +95,10 @@ static void on_end_signal(uv_signal_t *handle, int number)
     bool first = serve->signals++ == 0;
     if (serve->signals > 2)
         _exit(128 + number);
-    http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained, serve);
-    log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number, http_server_connections(serve->app.server));
+    http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained,
+                      serve);
+    log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number,
+             http_server_connections(serve->app.server));
 }
 
 static void on_hangup(uv_signal_t *handle, int number)
@@ -125,9 +127,11 @@ static bool check_bind(const struct conf *conf, struct err *err)
 {
     if (is_loopback(conf->bind_address) || conf->insecure)
         return true;
-    return err_set(err, ERR_CONFIG,
-                   "server.bind_address = \"%s\" lets other machines in and there is no authentication; bind 127.0.0.1, put a "
-                   "proxy with authentication in front, or start with --insecure", conf->bind_address);
+    return err_set(
+        err, ERR_CONFIG,
+        "server.bind_address = \"%s\" lets other machines in and there is no authentication; bind 127.0.0.1, put a "
+        "proxy with authentication in front, or start with --insecure",
+        conf->bind_address);
 }
 
 static bool listen_all(struct serve *serve, struct err *err)

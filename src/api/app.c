@@ -59,7 +59,8 @@ static void on_call_dispose(void *arg)
     list_remove(&call->link);
 }
 
-void app_refresh_catalogue(struct app *app, uint64_t max_age_ms, struct arena *arena, void (*on_fresh)(void *arg), void *arg)
+void app_refresh_catalogue(struct app *app, uint64_t max_age_ms, struct arena *arena, void (*on_fresh)(void *arg),
+                           void *arg)
 {
     if (app->catalogue && clock_ms() - app->catalogue->scanned_ms < max_age_ms) {
         on_fresh(arg);

@@ -19,7 +19,7 @@ struct app {
     struct model_catalogue *scanned;
     bool scanning;
     uint64_t started_ms;
-    struct machine *machine;           /* load of the machine, sampled by api/system */
+    struct machine *machine; /* load of the machine, sampled by api/system */
 };
 
 void app_init(struct app *app, struct loop *loop, const struct conf *conf);
@@ -27,7 +27,8 @@ void app_release(struct app *app); /* no scan may be running: see app_scanning *
 
 /* Calls on_fresh(arg) once app->catalogue is younger than max_age_ms, at once when it is. Not called when the arena
  * dies first. */
-void app_refresh_catalogue(struct app *app, uint64_t max_age_ms, struct arena *arena, void (*on_fresh)(void *arg), void *arg);
+void app_refresh_catalogue(struct app *app, uint64_t max_age_ms, struct arena *arena, void (*on_fresh)(void *arg),
+                           void *arg);
 
 /* A surface's error dialect: what http_req.dialect points to. */
 struct dialect {

@@ -8,11 +8,11 @@
 #include "base/mem.h"
 
 /* The first block holds a plain request's head and most of its handlers' state, the second what is left over; later
- * ones double up to BLOCK_MAX. An idle stream costs these two, so both are small on purpose (3 KiB an idle stream is the
- * whole budget). */
-#define BLOCK_FIRST 1000
+ * ones double up to BLOCK_MAX. An idle stream costs these two, so both are small on purpose (3 KiB an idle stream is
+ * the whole budget). */
+#define BLOCK_FIRST  1000
 #define BLOCK_SECOND 500
-#define BLOCK_MAX (64 * 1024)
+#define BLOCK_MAX    (64 * 1024)
 
 struct arena_block {
     struct arena_block *next;

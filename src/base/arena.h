@@ -13,9 +13,9 @@ struct arena_block;
 struct arena_disposer;
 
 struct arena {
-    struct arena_block *blocks;      /* newest first */
+    struct arena_block *blocks;       /* newest first */
     struct arena_disposer *disposers; /* newest first: disposed in reverse order of registration */
-    size_t used;                     /* bytes handed out, for accounting */
+    size_t used;                      /* bytes handed out, for accounting */
 };
 
 void arena_init(struct arena *arena); /* allocates nothing yet */

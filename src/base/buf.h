@@ -29,7 +29,7 @@ void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(pr
 char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t n);
 
-void buf_consume(struct buf *b, size_t n); /* drops the first n bytes */
+void buf_consume(struct buf *b, size_t n);  /* drops the first n bytes */
 void buf_truncate(struct buf *b, size_t n); /* keeps the first n bytes, n <= len; failed = false */
 
 static inline bool buf_ok(const struct buf *b)

@@ -16,7 +16,13 @@ enum err_code {
     ERR_COUNT
 };
 
-enum err_kind { ERR_KIND_INVALID_REQUEST, ERR_KIND_AUTHENTICATION, ERR_KIND_PERMISSION, ERR_KIND_RATE_LIMIT, ERR_KIND_SERVER };
+enum err_kind {
+    ERR_KIND_INVALID_REQUEST,
+    ERR_KIND_AUTHENTICATION,
+    ERR_KIND_PERMISSION,
+    ERR_KIND_RATE_LIMIT,
+    ERR_KIND_SERVER
+};
 
 /* What a client's SDK should be told about trying again: by status, always, never. */
 enum err_retry { ERR_RETRY_DEFAULT, ERR_RETRY_YES, ERR_RETRY_NO };
@@ -24,10 +30,10 @@ enum err_retry { ERR_RETRY_DEFAULT, ERR_RETRY_YES, ERR_RETRY_NO };
 /* Plain memory: copy freely, nothing to release. */
 struct err {
     enum err_code code;
-    unsigned retry_after_ms;            /* 0: not said */
-    char message[LIMIT_ERR_MESSAGE];    /* one sentence for a person: the cause and the way out; UTF-8 */
-    char param[LIMIT_ERR_PARAM];        /* JSON path of the offending field, or "" */
-    char details[LIMIT_ERR_DETAILS];    /* a JSON object as text, or "" */
+    unsigned retry_after_ms;         /* 0: not said */
+    char message[LIMIT_ERR_MESSAGE]; /* one sentence for a person: the cause and the way out; UTF-8 */
+    char param[LIMIT_ERR_PARAM];     /* JSON path of the offending field, or "" */
+    char details[LIMIT_ERR_DETAILS]; /* a JSON object as text, or "" */
 };
 
 #define ERR_INIT ((struct err){.code = ERR_NONE})

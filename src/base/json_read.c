@@ -21,7 +21,8 @@ static bool depth_ok(struct str text, struct err *err)
             string = true;
         } else if (c == '{' || c == '[') {
             if (++depth > LIMIT_JSON_DEPTH)
-                return err_set(err, ERR_INVALID_JSON, "the JSON body is nested deeper than %d levels", LIMIT_JSON_DEPTH);
+                return err_set(err, ERR_INVALID_JSON, "the JSON body is nested deeper than %d levels",
+                               LIMIT_JSON_DEPTH);
         } else if (c == '}' || c == ']') {
             depth--;
         }
@@ -66,7 +67,8 @@ const char *json_kind_name(const json_t *value)
 
 static const char *expected(enum json_kind kind)
 {
-    static const char *const names[] = {"a boolean", "an integer", "a number", "a string", "an object", "an array", "a value"};
+    static const char *const names[] = {"a boolean", "an integer", "a number", "a string",
+                                        "an object", "an array",   "a value"};
     return names[kind];
 }
 
@@ -94,8 +96,8 @@ static bool out_of_range(const struct json_field *f, double value)
 
 static bool range_error(const struct json_field *f, const char *param, const char *what, struct err *err)
 {
-    return err_set_param(err, ERR_INVALID_PARAMETERS, param, "'%s' %s must be between %.15g and %.15g", param, what, f->min,
-                         f->max);
+    return err_set_param(err, ERR_INVALID_PARAMETERS, param, "'%s' %s must be between %.15g and %.15g", param, what,
+                         f->min, f->max);
 }
 
 /* The value of an integer field: a JSON integer, or a real without a fraction. */
@@ -154,9 +156,7 @@ static bool read_field(const json_t *value, const struct json_field *f, void *sl
             break;
         *(const json_t **)slot = value;
         return true;
-    case JSON_KIND_ANY:
-        *(const json_t **)slot = value;
-        return true;
+    case JSON_KIND_ANY: *(const json_t **)slot = value; return true;
     }
     return err_set_param(err, ERR_INVALID_PARAMETERS, param, "'%s' must be %s, but is %s", param, expected(f->kind),
                          json_kind_name(value));

@@ -40,7 +40,9 @@ struct json_field {
 };
 
 #define JSON_FIELD(type, member, json_name, json_kind, low, high)                                                      \
-    {.name = (json_name), .kind = (json_kind), .offset = offsetof(type, member), .min = (low), .max = (high)}
+    {                                                                                                                  \
+        .name = (json_name), .kind = (json_kind), .offset = offsetof(type, member), .min = (low), .max = (high)        \
+    }
 
 /* Fills target from object by the table. A field that is absent or null leaves its target as it was (the default);
  * members not in the table are ignored. path prefixes the param of errors ("" at the top). */

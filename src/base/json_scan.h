@@ -8,9 +8,9 @@
 #include "base/str.h"
 
 struct json_scan {
-    const char *key;     /* in: the member looked for */
-    struct str raw;      /* out: its value as it stands in the text, quotes included; STR_NONE when absent. Of several
-                          * members with that name the last one counts, as in json_read. */
+    const char *key; /* in: the member looked for */
+    struct str raw;  /* out: its value as it stands in the text, quotes included; STR_NONE when absent. Of several
+                      * members with that name the last one counts, as in json_read. */
 };
 
 /* Fills wanted[0..count). false: the text is no JSON object, or breaks off (ERR_INVALID_JSON, with the reader's own

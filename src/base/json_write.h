@@ -40,8 +40,8 @@ void json_close(struct json *j); /* closes the innermost object or array */
 void json_put_string(struct json *j, const char *key, const char *text); /* NULL writes null */
 void json_put_text(struct json *j, const char *key, struct str text);    /* bytes that are not UTF-8 become U+FFFD */
 void json_put_int(struct json *j, const char *key, int64_t value);
-void json_put_number(struct json *j, const char *key, double value);     /* shortest that reads back; not finite: null */
-void json_put_float(struct json *j, const char *key, float value);       /* as json_number, to float precision */
+void json_put_number(struct json *j, const char *key, double value); /* shortest that reads back; not finite: null */
+void json_put_float(struct json *j, const char *key, float value);   /* as json_number, to float precision */
 void json_put_bool(struct json *j, const char *key, bool value);
 void json_put_null(struct json *j, const char *key);
 void json_put_raw(struct json *j, const char *key, struct str document); /* already JSON; taken as it is */

@@ -4,106 +4,104 @@
 #define BASE_LIMITS_H
 
 /* HTTP: from the wire */
-#define LIMIT_HEAD_BYTES (64 * 1024)       /* request or response line plus headers */
-#define LIMIT_HEADER_COUNT 100             /* header lines in one head */
-#define LIMIT_TARGET_BYTES 8192            /* request target */
-#define LIMIT_CHUNK_LINE 256               /* a chunk-size line with its extensions */
-#define LIMIT_TRAILER_BYTES 8192           /* all trailer lines of one message */
-#define LIMIT_BODY_BYTES (32u << 20)       /* default of server.max_body_mb */
+#define LIMIT_HEAD_BYTES     (64 * 1024)   /* request or response line plus headers */
+#define LIMIT_HEADER_COUNT   100           /* header lines in one head */
+#define LIMIT_TARGET_BYTES   8192          /* request target */
+#define LIMIT_CHUNK_LINE     256           /* a chunk-size line with its extensions */
+#define LIMIT_TRAILER_BYTES  8192          /* all trailer lines of one message */
+#define LIMIT_BODY_BYTES     (32u << 20)   /* default of server.max_body_mb */
 #define LIMIT_BODY_BYTES_MAX (1024u << 20) /* largest server.max_body_mb */
 #define LIMIT_PIPELINE_BYTES (64 * 1024)   /* unread bytes held while a request is being answered */
 
 /* HTTP: ours */
-#define LIMIT_UNSENT_BYTES (256 * 1024)  /* a stream with more unsent stops its producer */
-#define LIMIT_STALL_MS 30000             /* a stream that makes no progress for so long is closed */
-#define LIMIT_PING_MS 15000              /* SSE comment when nothing flows */
-#define LIMIT_HEAD_MS 10000              /* default of server.header_timeout_seconds */
-#define LIMIT_BODY_MS 60000              /* longest pause between two pieces of a request body */
-#define LIMIT_CONNECTIONS 65536          /* most connections one listener may be told to hold */
-#define LIMIT_POOL_IDLE 64               /* idle upstream connections kept for one target */
-#define LIMIT_CONNECT_MS 5000            /* connecting to an upstream */
-#define LIMIT_LINGER_MS 2000             /* reading on after the last reply, so that the client gets to see it */
-#define LIMIT_DISCARD_BYTES (256 * 1024) /* unwanted body bytes read before the connection is given up */
-#define LIMIT_REPLY_BYTES (1024u << 20)  /* unsent bytes of one connection, all told */
-#define LIMIT_POOL_IDLE_MS 4000          /* idle upstream connections are closed before the upstream does it */
-#define LIMIT_INTERIM_REPLIES 16         /* 1xx replies skipped before a final one */
-#define LIMIT_SSE_EVENT (16u << 20)      /* one event as a reader of streams takes it */
-#define LIMIT_ROUTE_SEGMENTS 24          /* of a route's pattern */
-#define LIMIT_SENDFILE_TURN (1u << 20)   /* file bytes sent before others get their turn */
-#define LIMIT_BACKLOG 1024               /* connections the kernel holds until they are accepted */
+#define LIMIT_UNSENT_BYTES    (256 * 1024)  /* a stream with more unsent stops its producer */
+#define LIMIT_STALL_MS        30000         /* a stream that makes no progress for so long is closed */
+#define LIMIT_PING_MS         15000         /* SSE comment when nothing flows */
+#define LIMIT_HEAD_MS         10000         /* default of server.header_timeout_seconds */
+#define LIMIT_BODY_MS         60000         /* longest pause between two pieces of a request body */
+#define LIMIT_CONNECTIONS     65536         /* most connections one listener may be told to hold */
+#define LIMIT_POOL_IDLE       64            /* idle upstream connections kept for one target */
+#define LIMIT_CONNECT_MS      5000          /* connecting to an upstream */
+#define LIMIT_LINGER_MS       2000          /* reading on after the last reply, so that the client gets to see it */
+#define LIMIT_DISCARD_BYTES   (256 * 1024)  /* unwanted body bytes read before the connection is given up */
+#define LIMIT_REPLY_BYTES     (1024u << 20) /* unsent bytes of one connection, all told */
+#define LIMIT_POOL_IDLE_MS    4000          /* idle upstream connections are closed before the upstream does it */
+#define LIMIT_INTERIM_REPLIES 16            /* 1xx replies skipped before a final one */
+#define LIMIT_SSE_EVENT       (16u << 20)   /* one event as a reader of streams takes it */
+#define LIMIT_ROUTE_SEGMENTS  24            /* of a route's pattern */
+#define LIMIT_SENDFILE_TURN   (1u << 20)    /* file bytes sent before others get their turn */
+#define LIMIT_BACKLOG         1024          /* connections the kernel holds until they are accepted */
 
-/* Buffers and arena */
-#define LIMIT_BUF_SURE (256 * 1024)    /* a buffer no larger is small: no memory for it ends the process */
-#define LIMIT_ARENA_BYTES (256u << 20) /* one request's memory, its body included */
+/* Buffers */
+#define LIMIT_BUF_SURE    (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
 
 /* JSON */
 #define LIMIT_JSON_DEPTH 64
-#define LIMIT_JSON_TEXT (1024u << 20) /* largest document written */
+#define LIMIT_JSON_TEXT  (1024u << 20) /* largest document written */
 
 /* OpenAI requests (specs/inferno.md 1.9) */
-#define LIMIT_MODEL_NAME 512
-#define LIMIT_MESSAGES 10000
-#define LIMIT_PROMPTS 2048
-#define LIMIT_EMBED_INPUTS 2048
-#define LIMIT_EMBED_TOKENS 300000
-#define LIMIT_STOPS 16
-#define LIMIT_STOP_BYTES 256
-#define LIMIT_CHOICES 128
-#define LIMIT_BEST_OF 20
-#define LIMIT_TOOLS 128
-#define LIMIT_TOOL_NAME 64
-#define LIMIT_LOGIT_BIAS 1024
-#define LIMIT_TOP_LOGPROBS 20
-#define LIMIT_COMPLETION_LOGPROBS 5 /* alternatives per token of /v1/completions */
-#define LIMIT_TOKEN_TEXT 1024      /* bytes of one token's text */
-#define LIMIT_PARTS 1024          /* content parts of one message */
-#define LIMIT_GRAMMAR_BYTES (1u << 20)
+#define LIMIT_MODEL_NAME          512
+#define LIMIT_MESSAGES            10000
+#define LIMIT_PROMPTS             2048
+#define LIMIT_EMBED_INPUTS        2048
+#define LIMIT_EMBED_TOKENS        300000
+#define LIMIT_STOPS               16
+#define LIMIT_STOP_BYTES          256
+#define LIMIT_CHOICES             128
+#define LIMIT_BEST_OF             20
+#define LIMIT_TOOLS               128
+#define LIMIT_TOOL_NAME           64
+#define LIMIT_LOGIT_BIAS          1024
+#define LIMIT_TOP_LOGPROBS        20
+#define LIMIT_COMPLETION_LOGPROBS 5    /* alternatives per token of /v1/completions */
+#define LIMIT_TOKEN_TEXT          1024 /* bytes of one token's text */
+#define LIMIT_PARTS               1024 /* content parts of one message */
+#define LIMIT_GRAMMAR_BYTES       (1u << 20)
 
 /* Worker */
-#define LIMIT_QUEUE 512        /* default of server.queue_size: requests waiting for a sequence */
-#define LIMIT_QUEUE_MAX 65536  /* largest server.queue_size */
-#define LIMIT_THREADS 1024
-#define LIMIT_REQUEST_SECONDS 86400 /* largest --request-timeout */
-#define LIMIT_TEMPLATE_BYTES (4u << 20)
+#define LIMIT_QUEUE              512   /* default of server.queue_size: requests waiting for a sequence */
+#define LIMIT_QUEUE_MAX          65536 /* largest server.queue_size */
+#define LIMIT_THREADS            1024
+#define LIMIT_REQUEST_SECONDS    86400 /* largest --request-timeout */
+#define LIMIT_TEMPLATE_BYTES     (4u << 20)
 #define LIMIT_WORKER_CONNECTIONS 4096
-#define LIMIT_KEEP_ALIVE_MS 75000 /* idle connection between requests */
-#define LIMIT_DRAIN_MS 30000     /* for running replies after the first signal */
-#define LIMIT_LOGPROB_BYTES (64u << 20) /* log probabilities kept for one choice */
-#define LIMIT_HELD_BYTES (1u << 20)      /* text one choice holds back for a stop string or an unfinished character */
-#define LIMIT_UNDELIVERED 256            /* events of one request the loop has not taken yet; more and it sits out */
-#define LIMIT_SCORE_BYTES (16u << 20)    /* logits asked for at once when a prompt is scored */
-#define LIMIT_STALL_STEP_MS 100          /* prefill added to a step of running decodes */
-#define LIMIT_PREFILL_PIECE 256          /* tokens of it at most */
-#define LIMIT_SIBLING_TOKENS 32          /* a shorter common prefix is not worth waiting for */
-#define LIMIT_RETRY_AFTER_MS 1000        /* told to clients that meet a full queue */
-#define LIMIT_GRAMMAR_DEPTH 128          /* parentheses in a GBNF text */
-#define LIMIT_SCHEMA_DEPTH 32            /* nesting of a JSON schema */
-#define LIMIT_SEQUENCES 256    /* sequences in one context (llama.cpp's own maximum) */
+#define LIMIT_KEEP_ALIVE_MS      75000       /* idle connection between requests */
+#define LIMIT_DRAIN_MS           30000       /* for running replies after the first signal */
+#define LIMIT_LOGPROB_BYTES      (64u << 20) /* log probabilities kept for one choice */
+#define LIMIT_HELD_BYTES         (1u << 20) /* text one choice holds back for a stop string or an unfinished character */
+#define LIMIT_UNDELIVERED        256        /* events of one request the loop has not taken yet; more and it sits out */
+#define LIMIT_SCORE_BYTES        (16u << 20) /* logits asked for at once when a prompt is scored */
+#define LIMIT_STALL_STEP_MS      100         /* prefill added to a step of running decodes */
+#define LIMIT_PREFILL_PIECE      256         /* tokens of it at most */
+#define LIMIT_SIBLING_TOKENS     32          /* a shorter common prefix is not worth waiting for */
+#define LIMIT_RETRY_AFTER_MS     1000        /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128         /* parentheses in a GBNF text */
+#define LIMIT_SCHEMA_DEPTH       32          /* nesting of a JSON schema */
+#define LIMIT_SEQUENCES          256         /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */
-#define LIMIT_MODELS 4096           /* model files known at once */
-#define LIMIT_MODEL_DIR_DEPTH 4     /* folders below models_dir that are looked into */
-#define LIMIT_LOG_RING 16384        /* last output of a child kept in memory */
-#define LIMIT_START_MS 600000       /* a child that is not ready by then is ended */
-#define LIMIT_WAITERS 4096          /* requests waiting for one start */
+#define LIMIT_MODELS             4096   /* model files known at once */
+#define LIMIT_MODEL_DIR_DEPTH    4      /* folders below models_dir that are looked into */
+#define LIMIT_LOG_RING           16384  /* last output of a child kept in memory */
+#define LIMIT_START_MS           600000 /* a child that is not ready by then is ended */
+#define LIMIT_WAITERS            4096   /* requests waiting for one start */
 #define LIMIT_RESTART_BACKOFF_MS 60000
 
 /* GGUF header (registry file reader) */
-#define LIMIT_GGUF_KV 65536
+#define LIMIT_GGUF_KV      65536
 #define LIMIT_GGUF_TENSORS 1000000
-#define LIMIT_GGUF_STRING (16u << 20)
-#define LIMIT_GGUF_ARRAY (64u << 20) /* elements */
-#define LIMIT_GGUF_HEADER (1024u << 20)
-#define LIMIT_GGUF_SHARDS 1024
+#define LIMIT_GGUF_STRING  (16u << 20)
+#define LIMIT_GGUF_ARRAY   (64u << 20) /* elements */
+#define LIMIT_GGUF_SHARDS  1024
 
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)
-#define LIMIT_TOML_DEPTH 64
-#define LIMIT_TOML_KEYS 10000
+#define LIMIT_TOML_DEPTH   64
+#define LIMIT_TOML_KEYS    10000
 
 /* Errors */
 #define LIMIT_ERR_MESSAGE 512
-#define LIMIT_ERR_PARAM 128
+#define LIMIT_ERR_PARAM   128
 #define LIMIT_ERR_DETAILS 1024
 
 #endif

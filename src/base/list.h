@@ -44,12 +44,12 @@ static inline void list_remove(struct list *l) /* safe to repeat */
     list_init(l);
 }
 
-#define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
-#define list_first(head, type, member) container_of((head)->next, type, member)
+#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define list_first(head, type, member)      container_of((head)->next, type, member)
 
 /* Safe against removal of the current element, and of no other. */
 #define list_each(var, head, type, member)                                                                             \
-    for (type *var = list_first(head, type, member), *var##_next = container_of(var->member.next, type, member);      \
+    for (type *var = list_first(head, type, member), *var##_next = container_of(var->member.next, type, member);       \
          &var->member != (head); var = var##_next, var##_next = container_of(var->member.next, type, member))
 
 #endif

@@ -13,12 +13,12 @@
  * instead of going back and forth to the kernel. Once, at the start. */
 void mem_setup(void);
 
-void *mem_alloc(size_t size);                     /* uninitialised; never NULL; release with mem_free */
-void *mem_calloc(size_t count, size_t size);      /* zeroed; ends the process on overflow too */
+void *mem_alloc(size_t size);                /* uninitialised; never NULL; release with mem_free */
+void *mem_calloc(size_t count, size_t size); /* zeroed; ends the process on overflow too */
 void *mem_realloc(void *old, size_t size);
-void *mem_try_realloc(void *old, size_t size);    /* NULL when there is none; old stays valid */
+void *mem_try_realloc(void *old, size_t size); /* NULL when there is none; old stays valid */
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t length);
-void mem_free(void *memory);                      /* NULL is fine */
+void mem_free(void *memory); /* NULL is fine */
 
 #endif

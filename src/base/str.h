@@ -13,9 +13,9 @@ struct str {
 };
 
 #define STR(literal) ((struct str){"" literal, sizeof(literal) - 1})
-#define STR_NONE ((struct str){NULL, 0})
-#define STR_FMT "%.*s"
-#define STR_ARG(s) (int)(s).n, (s).p
+#define STR_NONE     ((struct str){NULL, 0})
+#define STR_FMT      "%.*s"
+#define STR_ARG(s)   (int)(s).n, (s).p
 
 static inline struct str str_from(const char *text)
 {
@@ -27,10 +27,10 @@ static inline bool str_eq(struct str a, struct str b)
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-bool str_ieq(struct str a, struct str b);             /* ASCII case folded; no locale */
+bool str_ieq(struct str a, struct str b); /* ASCII case folded; no locale */
 bool str_starts(struct str text, struct str prefix);
 bool str_ends(struct str text, struct str suffix);
-struct str str_trim(struct str text);                 /* spaces and tabs at both ends */
+struct str str_trim(struct str text); /* spaces and tabs at both ends */
 
 /* Cuts *rest at the first separator: returns the part before it and leaves the part behind it in *rest. Without a
  * separator all of *rest is returned and *rest becomes STR_NONE (p == NULL). */

@@ -2,7 +2,11 @@
 
 static unsigned length_of(unsigned char lead)
 {
-    return lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+    return lead < 0x80                   ? 1
+           : lead >= 0xC2 && lead < 0xE0 ? 2
+           : (lead & 0xF0) == 0xE0       ? 3
+           : lead >= 0xF0 && lead < 0xF5 ? 4
+                                         : 0;
 }
 
 size_t utf8_decode(const char *text, size_t n, unsigned *ret_codepoint)

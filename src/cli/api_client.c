@@ -15,7 +15,7 @@
 #include "http/sse_read.h"
 #include "openai/error.h"
 
-#define REPLY_MAX (64u << 20)
+#define REPLY_MAX        (64u << 20)
 #define PRIVATE_START_MS 10000
 
 struct api_client {
@@ -23,8 +23,8 @@ struct api_client {
     struct http_client *client;
     struct http_target target;
     char url[256];
-    char folder[64];     /* of a private server */
-    pid_t server;        /* 0: none */
+    char folder[64]; /* of a private server */
+    pid_t server;    /* 0: none */
     uv_signal_t interrupt;
     /* the call that runs */
     struct http_call *call;
@@ -153,24 +153,27 @@ static void on_failure(void *arg, const struct err *err)
     if (api->status)
         api->err = *err;
     else
-        err_set(&api->err, ERR_BAD_GATEWAY, "no server answers at %s (%s); start one with: inferd serve", api->url, err->message);
+        err_set(&api->err, ERR_BAD_GATEWAY, "no server answers at %s (%s); start one with: inferd serve", api->url,
+                err->message);
     finish(api);
 }
 
 static bool run_call(struct api_client *api, const char *method, const char *path, struct str request, struct err *err)
 {
-    static const struct http_call_events events = {.on_head = on_head, .on_data = on_bytes, .on_end = on_end, .on_error = on_failure};
+    static const struct http_call_events events = {
+        .on_head = on_head, .on_data = on_bytes, .on_end = on_end, .on_error = on_failure};
     const char *key = getenv("INFERD_API_KEY");
     char lines[1024];
-    int n = snprintf(lines, sizeof lines, "Accept: */*\r\n%s%s%s%s", request.n ? "Content-Type: application/json\r\n" : "",
-                     key && *key ? "Authorization: Bearer " : "", key && *key ? key : "", key && *key ? "\r\n" : "");
+    int n =
+        snprintf(lines, sizeof lines, "Accept: */*\r\n%s%s%s%s", request.n ? "Content-Type: application/json\r\n" : "",
+                 key && *key ? "Authorization: Bearer " : "", key && *key ? key : "", key && *key ? "\r\n" : "");
     if (n >= (int)sizeof lines)
         return err_set(err, ERR_USAGE, "INFERD_API_KEY is too long");
     api->done = api->interrupted = api->failed_stream = false;
     api->status = 0;
     api->err = ERR_INIT;
-    api->call = http_call_start(api->client, &api->target, str_from(method), str_from(path), (struct str){lines, (size_t)n},
-                                (int64_t)request.n, request, &events, api);
+    api->call = http_call_start(api->client, &api->target, str_from(method), str_from(path),
+                                (struct str){lines, (size_t)n}, (int64_t)request.n, request, &events, api);
     while (!api->done)
         loop_run(&api->loop);
     if (api->err.code == ERR_NONE && api->status >= 400 &&
@@ -189,7 +192,8 @@ bool api_client_call(struct api_client *api, const char *method, const char *pat
     return run_call(api, method, path, request, err);
 }
 
-json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request, struct err *err)
+json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request,
+                        struct err *err)
 {
     struct buf body;
     buf_init(&body, REPLY_MAX);
@@ -198,8 +202,8 @@ json_t *api_client_json(struct api_client *api, const char *method, const char *
     return document;
 }
 
-bool api_client_stream(struct api_client *api, const char *path, struct str request, bool (*on_data)(void *arg, struct str data),
-                       void *arg, bool *ret_interrupted, struct err *err)
+bool api_client_stream(struct api_client *api, const char *path, struct str request,
+                       bool (*on_data)(void *arg, struct str data), void *arg, bool *ret_interrupted, struct err *err)
 {
     struct buf body;
     buf_init(&body, REPLY_MAX);
@@ -272,15 +276,16 @@ static void on_tick(struct deadline *deadline)
         .on_head = on_status_head, .on_data = on_status_data, .on_end = on_status_end, .on_error = on_status_error};
     struct load_watch *watch = container_of(deadline, struct load_watch, tick);
     buf_clear(&watch->status);
-    watch->status_call = http_call_start(watch->api->client, &watch->api->target, STR("GET"), str_from(watch->path), STR(""), 0,
-                                         STR(""), &events, watch);
+    watch->status_call = http_call_start(watch->api->client, &watch->api->target, STR("GET"), str_from(watch->path),
+                                         STR(""), 0, STR(""), &events, watch);
 }
 
 /* Percent-encodes what may not stand in a path; '/' may (ids have folders). */
 static void put_path(struct buf *out, const char *text)
 {
     for (const char *p = text; *p; p++) {
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~/:", *p);
+        bool plain =
+            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~/:", *p);
         if (plain)
             buf_putc(out, *p);
         else
@@ -325,8 +330,8 @@ static void exec_server(const struct api_client *api, const char *name, const ch
     setsid(); /* Ctrl-C ends an answer, not the server */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     snprintf(model, sizeof model, "%s=%s", name, file);
-    execl(cli_program(), "inferd", "serve", "--port", "0", "--socket", api->target.address, "--state-dir", api->folder, "--model",
-          model, "--log-level", "warn", (char *)NULL);
+    execl(cli_program(), "inferd", "serve", "--port", "0", "--socket", api->target.address, "--state-dir", api->folder,
+          "--model", model, "--log-level", "warn", (char *)NULL);
     _exit(127);
 }
 

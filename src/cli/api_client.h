@@ -18,12 +18,13 @@ void api_client_free(struct api_client *api);
  * code and words; no server: ERR_BAD_GATEWAY that says how to start one. */
 bool api_client_call(struct api_client *api, const char *method, const char *path, struct str request, struct buf *body,
                      struct err *err);
-json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request, struct err *err);
+json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request,
+                        struct err *err);
 
 /* A streamed call: on_data for each event's data but [DONE]; false from it ends the call. Ctrl-C ends the stream, not
  * the program: then the call succeeds and *ret_interrupted is true. */
-bool api_client_stream(struct api_client *api, const char *path, struct str request, bool (*on_data)(void *arg, struct str data),
-                       void *arg, bool *ret_interrupted, struct err *err);
+bool api_client_stream(struct api_client *api, const char *path, struct str request,
+                       bool (*on_data)(void *arg, struct str data), void *arg, bool *ret_interrupted, struct err *err);
 
 /* "/v1/models/MODEL" + suffix, percent-encoded; free with mem_free. */
 char *api_client_model_path(const char *model, const char *suffix);

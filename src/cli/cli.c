@@ -16,8 +16,8 @@ void cli_help(const struct cli_command *command)
     printf("\noptions:\n");
     for (const struct cli_option *o = command->options; o && o->name; o++) {
         char left[64];
-        snprintf(left, sizeof left, "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
-                 o->name, o->value ? " " : "", o->value ? o->value : "");
+        snprintf(left, sizeof left, "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ',
+                 o->letter ? ", " : "  ", o->name, o->value ? " " : "", o->value ? o->value : "");
         printf("  %-30s %s\n", left, o->help);
     }
     printf("  -h, --help                     show this text\n");
@@ -31,8 +31,8 @@ void cli_help_all(void)
     printf("\n'inferd COMMAND --help' tells more. A first step: inferd run MODEL.gguf \"Hello\"\n");
 }
 
-int cli_parse(const struct cli_command *command, int argc, char **argv, bool (*on_option)(void *arg, const char *name, const char *value),
-              void *arg, int *ret_status)
+int cli_parse(const struct cli_command *command, int argc, char **argv,
+              bool (*on_option)(void *arg, const char *name, const char *value), void *arg, int *ret_status)
 {
     struct option longs[MAX_OPTIONS + 2] = {{0}};
     char shorts[2 * MAX_OPTIONS + 4] = "h";

@@ -9,8 +9,18 @@
 #include "base/str.h"
 
 /* Exit statuses (specs/inferno.md 6.3). */
-enum { EXIT_OK = 0, EXIT_GENERAL = 1, EXIT_USAGE = 2, EXIT_BAD_CONFIG = 3, EXIT_MODEL = 4, EXIT_NO_NETWORK = 5, EXIT_AUTH = 6,
-       EXIT_RESOURCES = 7, EXIT_GPU = 8, EXIT_INTERRUPTED = 130 };
+enum {
+    EXIT_OK = 0,
+    EXIT_GENERAL = 1,
+    EXIT_USAGE = 2,
+    EXIT_BAD_CONFIG = 3,
+    EXIT_MODEL = 4,
+    EXIT_NO_NETWORK = 5,
+    EXIT_AUTH = 6,
+    EXIT_RESOURCES = 7,
+    EXIT_GPU = 8,
+    EXIT_INTERRUPTED = 130
+};
 
 struct cli_option {
     const char *name;  /* long name without "--"; NULL ends a table */
@@ -21,10 +31,10 @@ struct cli_option {
 
 struct cli_command {
     const char *name;
-    const char *arguments; /* for the usage line */
-    const char *summary;   /* one line */
-    const char *details;   /* paragraphs for --help, or NULL */
-    const struct cli_option *options; /* NULL: parses its own */
+    const char *arguments;                                                /* for the usage line */
+    const char *summary;                                                  /* one line */
+    const char *details;                                                  /* paragraphs for --help, or NULL */
+    const struct cli_option *options;                                     /* NULL: parses its own */
     int (*run)(const struct cli_command *command, int argc, char **argv); /* argv[0] is the command's name */
 };
 
@@ -32,8 +42,8 @@ extern const struct cli_command *const cli_commands[]; /* ended by NULL; main.c 
 
 /* Parses argv by the command's table: on_option for each option in order (value NULL for flags; false ends with
  * EXIT_USAGE), --help prints and ends with EXIT_OK. Returns the index of the first operand, or -1 with *ret_status. */
-int cli_parse(const struct cli_command *command, int argc, char **argv, bool (*on_option)(void *arg, const char *name, const char *value),
-              void *arg, int *ret_status);
+int cli_parse(const struct cli_command *command, int argc, char **argv,
+              bool (*on_option)(void *arg, const char *name, const char *value), void *arg, int *ret_status);
 
 void cli_help(const struct cli_command *command);
 void cli_help_all(void);

@@ -39,7 +39,8 @@ static int print_fish(void)
     for (const struct cli_command *const *c = cli_commands; *c; c++) {
         printf("complete -c inferd -n __fish_use_subcommand -f -a %s -d '%s'\n", (*c)->name, (*c)->summary);
         for (const struct cli_option *o = (*c)->options; o && o->name; o++)
-            printf("complete -c inferd -n '__fish_seen_subcommand_from %s' -l %s%s\n", (*c)->name, o->name, o->value ? " -r" : "");
+            printf("complete -c inferd -n '__fish_seen_subcommand_from %s' -l %s%s\n", (*c)->name, o->name,
+                   o->value ? " -r" : "");
     }
     return EXIT_OK;
 }
@@ -84,7 +85,8 @@ static void print_command(const struct cli_command *c)
 static int print_man(void)
 {
     printf(".TH INFERD 1 \"\" \"inferd %s\"\n.SH NAME\ninferd \\- run GGUF models and serve them\n"
-           ".SH SYNOPSIS\n.B inferd\n.I COMMAND\n[options]\n.SH COMMANDS\n", INFERD_VERSION);
+           ".SH SYNOPSIS\n.B inferd\n.I COMMAND\n[options]\n.SH COMMANDS\n",
+           INFERD_VERSION);
     for (const struct cli_command *const *c = cli_commands; *c; c++)
         print_command(*c);
     printf(".SH CONFIGURATION\nTOML; \\fBinferd config show\\fR prints what applies.\n");
@@ -93,7 +95,8 @@ static int print_man(void)
         print_roff(o->help);
         printf("\n");
     }
-    printf(".SH EXIT STATUS\n0 success, 1 general, 2 usage, 3 configuration, 4 model, 5 network, 6 authentication, 7 resources, 8 GPU,\n"
+    printf(".SH EXIT STATUS\n0 success, 1 general, 2 usage, 3 configuration, 4 model, 5 network, 6 authentication, 7 "
+           "resources, 8 GPU,\n"
            "130 ended by Ctrl\\-C.\n");
     return EXIT_OK;
 }
@@ -115,9 +118,12 @@ static int run(const struct cli_command *command, int argc, char **argv)
 }
 
 const struct cli_command cmd_completion = {
-    "completion", "bash|zsh|fish|man", "print shell completion or the manual page",
+    "completion",
+    "bash|zsh|fish|man",
+    "print shell completion or the manual page",
     "  source <(inferd completion bash)\n"
     "  autoload bashcompinit && bashcompinit && source <(inferd completion zsh)\n"
     "  inferd completion fish | source\n"
     "  inferd completion man | man -l -",
-    options, run};
+    options,
+    run};

@@ -2,7 +2,8 @@
 
 #include "conf/conf.h"
 
-static const struct cli_option options[] = {{"config", 'c', "FILE", "read this file after the usual ones"}, {.name = NULL}};
+static const struct cli_option options[] = {{"config", 'c', "FILE", "read this file after the usual ones"},
+                                            {.name = NULL}};
 
 static bool on_option(void *arg, const char *name, const char *value)
 {
@@ -59,7 +60,11 @@ static int run(const struct cli_command *command, int argc, char **argv)
     return cli_usage(command, "say 'check' or 'show'");
 }
 
-const struct cli_command cmd_config = {"config", "check [FILE] | show", "check or print the configuration",
-                                       "check FILE looks at one file; without FILE at all sources that apply. show prints what results, as a file\n"
-                                       "that can be read back, with a comment a key.",
-                                       options, run};
+const struct cli_command cmd_config = {
+    "config",
+    "check [FILE] | show",
+    "check or print the configuration",
+    "check FILE looks at one file; without FILE at all sources that apply. show prints what results, as a file\n"
+    "that can be read back, with a comment a key.",
+    options,
+    run};

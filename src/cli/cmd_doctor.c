@@ -78,8 +78,9 @@ static void check_port(struct report *r, const struct conf *conf)
     if (port_free(conf->bind_address, (int)conf->port, &why))
         say(r, GOOD, "port", "%s:%lld is free", conf->bind_address, (long long)conf->port);
     else
-        say(r, why == EADDRINUSE ? NOTE : BAD, "port", "%s:%lld cannot be used: %s%s", conf->bind_address, (long long)conf->port,
-            strerror(why), why == EADDRINUSE ? " (is inferd serving already?)" : "; choose another with --port");
+        say(r, why == EADDRINUSE ? NOTE : BAD, "port", "%s:%lld cannot be used: %s%s", conf->bind_address,
+            (long long)conf->port, strerror(why),
+            why == EADDRINUSE ? " (is inferd serving already?)" : "; choose another with --port");
 }
 
 static void check_folder(struct report *r, const char *what, const char *path, bool writable)
@@ -106,7 +107,8 @@ static void check_model(struct report *r, const struct model *m, const struct co
     if (m->problem.code != ERR_NONE)
         say(r, BAD, "model", "%s: %s", m->id, m->problem.message);
     else if (have && need > have)
-        say(r, NOTE, "model", "%s needs about %s, %s are free now", m->id, cli_bytes((double)need, a), cli_bytes((double)have, b));
+        say(r, NOTE, "model", "%s needs about %s, %s are free now", m->id, cli_bytes((double)need, a),
+            cli_bytes((double)have, b));
     else
         say(r, GOOD, "model", "%s fits (about %s with a context of %llu)", m->id, cli_bytes((double)need, a),
             (unsigned long long)model_context(m, conf));
@@ -120,11 +122,13 @@ static void check_all(struct report *r, const struct conf *conf)
     check_port(r, conf);
     check_folder(r, "models_dir", conf->models_dir, false);
     check_folder(r, "state_dir", conf->state_dir, true);
-    say(r, GOOD, "memory", "%s free of %s", cli_bytes((double)evict_memory_available(), a), cli_bytes((double)evict_memory_total(), b));
+    say(r, GOOD, "memory", "%s free of %s", cli_bytes((double)evict_memory_available(), a),
+        cli_bytes((double)evict_memory_total(), b));
     getrlimit(RLIMIT_NOFILE, &files);
     long long wanted = conf->max_connections * 2 + 64;
-    say(r, (long long)files.rlim_max < wanted ? NOTE : GOOD, "files", "%llu open files allowed, %lld connections may need %lld",
-        (unsigned long long)files.rlim_max, (long long)conf->max_connections, wanted);
+    say(r, (long long)files.rlim_max < wanted ? NOTE : GOOD, "files",
+        "%llu open files allowed, %lld connections may need %lld", (unsigned long long)files.rlim_max,
+        (long long)conf->max_connections, wanted);
     struct model_catalogue *c = model_catalogue_scan(conf, NULL);
     if (c->count == 0)
         say(r, NOTE, "model", "no GGUF file found; put one into %s or name folders in import_dirs", conf->models_dir);
@@ -172,4 +176,5 @@ static int run(const struct cli_command *command, int argc, char **argv)
     return status;
 }
 
-const struct cli_command cmd_doctor = {"doctor", "", "look for problems before a server meets them", NULL, options, run};
+const struct cli_command cmd_doctor = {"doctor", "",      "look for problems before a server meets them",
+                                       NULL,     options, run};

@@ -60,7 +60,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
     } else {
         size_t i;
         json_t *s;
-        printf("%-40s %-9s %7s %9s %6s %6s %9s  %s\n", "MODEL", "STATE", "PID", "MEMORY", "ACTIVE", "QUEUED", "REQUESTS", "LAST USED");
+        printf("%-40s %-9s %7s %9s %6s %6s %9s  %s\n", "MODEL", "STATE", "PID", "MEMORY", "ACTIVE", "QUEUED",
+               "REQUESTS", "LAST USED");
         json_array_foreach(found, i, s) print_row(s);
     }
     json_decref(found);

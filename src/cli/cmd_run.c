@@ -62,7 +62,10 @@ static int run(const struct cli_command *command, int argc, char **argv)
 }
 
 const struct cli_command cmd_run = {
-    "run", "MODEL [PROMPT]", "ask a model one question",
+    "run",
+    "MODEL [PROMPT]",
+    "ask a model one question",
     "MODEL is a name that the server knows (see 'inferd list') or a GGUF file; for a file a private server is started\n"
     "and ended with the command. Without PROMPT the question is read from stdin; on a terminal a chat begins.",
-    options, run};
+    options,
+    run};

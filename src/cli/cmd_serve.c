@@ -25,7 +25,7 @@ static const char *key_of(const char *flag)
 {
     static const struct {
         const char *flag, *key;
-    } keys[] = {{"port", "server.port"},     {"bind", "server.bind_address"}, {"socket", "server.socket"},
+    } keys[] = {{"port", "server.port"},      {"bind", "server.bind_address"}, {"socket", "server.socket"},
                 {"models-dir", "models_dir"}, {"state-dir", "state_dir"},      {"log-level", "log_level"}};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(keys[i].flag, flag) == 0)
@@ -117,7 +117,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
         return cli_usage(command, "'%s' was not expected", argv[at]);
     if (conf_load(&conf, flags.config, &err) && apply(&conf, &flags, &err) && conf_finish(&conf, &err)) {
         log_setup((enum log_level)conf.log_level, (enum log_format)conf.log_format, "serve");
-        status = *conf.log_file && !log_to_file(conf.log_file, &err) ? cli_fail(&err) : gateway_run(&conf, cli_program());
+        status =
+            *conf.log_file && !log_to_file(conf.log_file, &err) ? cli_fail(&err) : gateway_run(&conf, cli_program());
     } else {
         status = cli_fail(&err);
     }
@@ -126,8 +127,12 @@ static int run(const struct cli_command *command, int argc, char **argv)
 }
 
 const struct cli_command cmd_serve = {
-    "serve", "", "run the server in the foreground",
+    "serve",
+    "",
+    "run the server in the foreground",
     "Serves every GGUF file in models_dir and import_dirs through an OpenAI-compatible API; a model is loaded when a\n"
-    "request names it. The first Ctrl-C lets running replies end, the second ends at once. Every option can stand in a\n"
+    "request names it. The first Ctrl-C lets running replies end, the second ends at once. Every option can stand in "
+    "a\n"
     "file: see 'inferd config show'.",
-    options, run};
+    options,
+    run};

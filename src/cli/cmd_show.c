@@ -56,12 +56,14 @@ static void show_model(const json_t *model)
     print_text("quantization", json_string_value(json_object_get(more, "quantization")));
     print_text("parameters", cli_count((double)json_integer_value(json_object_get(more, "parameters")), text));
     print_text("file", cli_bytes((double)json_integer_value(json_object_get(more, "size_bytes")), text));
-    print_text("memory, about", cli_bytes((double)json_integer_value(json_object_get(more, "memory_estimate_bytes")), text));
+    print_text("memory, about",
+               cli_bytes((double)json_integer_value(json_object_get(more, "memory_estimate_bytes")), text));
     print_number("context", (double)json_integer_value(json_object_get(more, "context_length")));
     size_t i;
     json_t *capability;
     printf("  %-16s", "can do");
-    json_array_foreach(json_object_get(more, "capabilities"), i, capability) printf(" %s", json_string_value(capability));
+    json_array_foreach(json_object_get(more, "capabilities"), i, capability)
+        printf(" %s", json_string_value(capability));
     printf("\n");
 }
 

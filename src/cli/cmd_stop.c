@@ -5,8 +5,10 @@
 #include "base/json_read.h"
 #include "base/mem.h"
 
-static const struct cli_option options[] = {
-    CLI_OPTION_URL, CLI_OPTION_JSON, {"force", 'f', NULL, "cut running requests instead of waiting for them"}, {.name = NULL}};
+static const struct cli_option options[] = {CLI_OPTION_URL,
+                                            CLI_OPTION_JSON,
+                                            {"force", 'f', NULL, "cut running requests instead of waiting for them"},
+                                            {.name = NULL}};
 
 struct flags {
     struct cli_common common;
@@ -27,7 +29,8 @@ static int stop(const struct flags *flags, const char *model)
     int status = EXIT_OK;
     char *path = api_client_model_path(model, "/unload");
     struct api_client *api = api_client_new(flags->common.url, &err);
-    json_t *reply = api ? api_client_json(api, "POST", path, flags->force ? STR("{\"force\":true}") : STR(""), &err) : NULL;
+    json_t *reply =
+        api ? api_client_json(api, "POST", path, flags->force ? STR("{\"force\":true}") : STR(""), &err) : NULL;
     if (!reply) {
         status = cli_fail(&err);
     } else if (flags->common.json) {

@@ -8,4 +8,5 @@ static int run(const struct cli_command *command, int argc, char **argv)
     return worker_main(argc, argv);
 }
 
-const struct cli_command cmd_worker = {"worker", "--model FILE", "serve one model by itself (what serve starts)", NULL, NULL, run};
+const struct cli_command cmd_worker = {"worker", "--model FILE", "serve one model by itself (what serve starts)",
+                                       NULL,     NULL,           run};

@@ -9,8 +9,14 @@ struct cli_common {
     bool json;
 };
 
-#define CLI_OPTION_URL {"url", 'u', "URL", "server to talk to (default $INFERD_URL, else http://127.0.0.1:8080)"}
-#define CLI_OPTION_JSON {"json", 0, NULL, "print JSON for scripts"}
+#define CLI_OPTION_URL                                                                                                 \
+    {                                                                                                                  \
+        "url", 'u', "URL", "server to talk to (default $INFERD_URL, else http://127.0.0.1:8080)"                       \
+    }
+#define CLI_OPTION_JSON                                                                                                \
+    {                                                                                                                  \
+        "json", 0, NULL, "print JSON for scripts"                                                                      \
+    }
 
 bool cli_common_option(void *arg, const char *name, const char *value); /* arg: struct cli_common */
 

@@ -13,7 +13,7 @@ struct talk {
     const char *model;
     struct talk_options options;
     json_t *messages;
-    bool chat;          /* the model has a chat template */
+    bool chat; /* the model has a chat template */
     struct buf answer;
     uint64_t first_ns;
     json_int_t tokens;
@@ -27,7 +27,8 @@ static void draw_progress(float fraction)
     if (!isatty(STDERR_FILENO))
         return;
     ioctl(STDERR_FILENO, TIOCGWINSZ, &size);
-    int width = size.ws_col > 30 ? (size.ws_col > 70 ? 40 : size.ws_col - 28) : 10, full = (int)(fraction * (float)width);
+    int width = size.ws_col > 30 ? (size.ws_col > 70 ? 40 : size.ws_col - 28) : 10,
+        full = (int)(fraction * (float)width);
     fprintf(stderr, "\rloading [%.*s%*s] %3.0f %%", full, "########################################", width - full, "",
             (double)fraction * 100);
     bar_drawn = true;
@@ -44,9 +45,8 @@ static bool can_chat(const json_t *model)
 {
     size_t i;
     json_t *capability;
-    json_array_foreach(json_object_get(json_object_get(model, "inferno"), "capabilities"), i, capability)
-        if (strcmp(json_string_value(capability), "chat") == 0)
-            return true;
+    json_array_foreach(json_object_get(json_object_get(model, "inferno"), "capabilities"), i,
+                       capability) if (strcmp(json_string_value(capability), "chat") == 0) return true;
     return false;
 }
 

@@ -7,11 +7,11 @@
 #include "cli/api_client.h"
 
 struct talk_options {
-    const char *system;     /* or NULL */
-    long max_tokens;        /* 0: the server's default */
-    double temperature;     /* < 0: the server's default */
-    bool json;              /* print the server's chunks instead of text */
-    bool verbose;           /* tokens per second on stderr at the end */
+    const char *system; /* or NULL */
+    long max_tokens;    /* 0: the server's default */
+    double temperature; /* < 0: the server's default */
+    bool json;          /* print the server's chunks instead of text */
+    bool verbose;       /* tokens per second on stderr at the end */
 };
 
 struct talk;

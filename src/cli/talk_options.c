@@ -36,7 +36,8 @@ bool talk_option(void *arg, const char *name, const char *value)
     return true;
 }
 
-int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg), void *arg)
+int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg),
+                 void *arg)
 {
     struct err err;
     char *name = NULL;

@@ -11,14 +11,18 @@ struct talk_flags {
 };
 
 #define TALK_OPTIONS                                                                                                   \
-    CLI_OPTION_URL, {"system", 's', "TEXT", "system prompt"}, {"max-tokens", 'n', "N", "longest answer"},             \
-        {"temperature", 't', "X", "0 picks the likeliest token, 2 is wild"},                                          \
-        {"verbose", 'v', NULL, "say how fast it was"}, {"json", 0, NULL, "print the server's chunks as they come"}
+    CLI_OPTION_URL, {"system", 's', "TEXT", "system prompt"}, {"max-tokens", 'n', "N", "longest answer"},              \
+        {"temperature", 't', "X", "0 picks the likeliest token, 2 is wild"},                                           \
+        {"verbose", 'v', NULL, "say how fast it was"},                                                                 \
+    {                                                                                                                  \
+        "json", 0, NULL, "print the server's chunks as they come"                                                      \
+    }
 
 bool talk_option(void *arg, const char *name, const char *value); /* arg: struct talk_flags */
 
 /* Opens model, calls talk_with(talk, arg), closes; returns its exit status, or the one that fits the failure. */
-int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg), void *arg);
+int talk_session(const struct talk_flags *flags, const char *model, int (*talk_with)(struct talk *talk, void *arg),
+                 void *arg);
 
 /* The interactive loop. Returns an exit status. */
 int talk_interactive(struct talk *talk, void *unused);

@@ -18,7 +18,8 @@ const struct conf_option conf_options[] = {
 #undef OPTION
 
 #define OPTION(field, kind, table, key, value, least, most, choices, help)                                             \
-    {table, key, CONF_##kind, offsetof(struct conf_model, field), value, (double)(least), (double)(most), choices, help},
+    {table,          key,     CONF_##kind, offsetof(struct conf_model, field), value, (double)(least),                 \
+     (double)(most), choices, help},
 const struct conf_option conf_model_options[] = {
 #include "conf/model.def"
     {.key = NULL}};
@@ -105,7 +106,8 @@ static bool store_text(const struct target *t, const struct conf_option *o, stru
 {
     if (memchr(text.p ? text.p : "", '\0', text.n))
         return wrong(t, o, "free of NUL characters");
-    *(const char **)slot(t, o) = o->kind == CONF_PATH ? expand_home(t, text) : arena_strndup(&t->conf->arena, text.p, text.n);
+    *(const char **)slot(t, o) =
+        o->kind == CONF_PATH ? expand_home(t, text) : arena_strndup(&t->conf->arena, text.p, text.n);
     return true;
 }
 
@@ -207,8 +209,9 @@ static bool set_toml(const struct target *t, const struct conf_option *o, const 
         }
         /* fallthrough */
     case CONF_INT:
-        return value->kind == TOML_INTEGER ? store_number(t, o, (double)value->integer)
-                                           : wrong(t, o, o->kind == CONF_AUTO ? "a whole number or \"auto\"" : "a whole number");
+        return value->kind == TOML_INTEGER
+                   ? store_number(t, o, (double)value->integer)
+                   : wrong(t, o, o->kind == CONF_AUTO ? "a whole number or \"auto\"" : "a whole number");
     case CONF_NUMBER:
         if (value->kind != TOML_INTEGER && value->kind != TOML_FLOAT)
             return wrong(t, o, "a number");
@@ -252,8 +255,10 @@ static bool unknown_table(const struct target *t, struct str name)
 {
     static const char *const names[] = {"server", "backend_config", "inference", "cache", "models"};
     const char *nearest = str_nearest(name, names, sizeof names / sizeof *names);
-    return err_set(t->err, ERR_CONFIG, "%s: unknown table [" STR_FMT "]%s%s%s; tables are server, backend_config, inference, cache, models",
-                   t->origin, STR_ARG(name), nearest ? "; did you mean [" : "", nearest ? nearest : "", nearest ? "]?" : "");
+    return err_set(t->err, ERR_CONFIG,
+                   "%s: unknown table [" STR_FMT "]%s%s%s; tables are server, backend_config, inference, cache, models",
+                   t->origin, STR_ARG(name), nearest ? "; did you mean [" : "", nearest ? nearest : "",
+                   nearest ? "]?" : "");
 }
 
 /* ---- files ---- */
@@ -444,7 +449,8 @@ bool conf_load(struct conf *conf, const char *explicit_file, struct err *err)
     if (!explicit_file)
         explicit_file = getenv("INFERNO_CONFIG");
     conf_init(conf);
-    return read_usual_files(conf, err) && (!explicit_file || !*explicit_file || conf_read_file(conf, explicit_file, err)) &&
+    return read_usual_files(conf, err) &&
+           (!explicit_file || !*explicit_file || conf_read_file(conf, explicit_file, err)) &&
            read_environment(conf, err);
 }
 
@@ -463,7 +469,8 @@ bool conf_finish(struct conf *conf, struct err *err)
     if (!*conf->state_dir)
         conf->state_dir = data_folder(conf, "state");
     if (conf->ubatch_size > conf->batch_size)
-        return err_set(err, ERR_CONFIG, "'backend_config.ubatch_size' (%lld) must not exceed 'backend_config.batch_size' (%lld)",
+        return err_set(err, ERR_CONFIG,
+                       "'backend_config.ubatch_size' (%lld) must not exceed 'backend_config.batch_size' (%lld)",
                        (long long)conf->ubatch_size, (long long)conf->batch_size);
     return true;
 }

@@ -17,13 +17,13 @@ enum conf_kind { CONF_TEXT, CONF_PATH, CONF_INT, CONF_NUMBER, CONF_BOOL, CONF_CH
 
 /* What each kind is in the structs below; strings live in the configuration's arena. */
 typedef const char *conf_TEXT;
-typedef const char *conf_PATH;      /* '~/' at its front is the home folder */
+typedef const char *conf_PATH; /* '~/' at its front is the home folder */
 typedef int64_t conf_INT;
 typedef double conf_NUMBER;
 typedef bool conf_BOOL;
-typedef int conf_CHOICE;            /* index into the row's choices */
+typedef int conf_CHOICE;              /* index into the row's choices */
 typedef const char *const *conf_LIST; /* NULL-terminated; never NULL */
-typedef int64_t conf_AUTO;          /* CONF_AUTO_VALUE or a number */
+typedef int64_t conf_AUTO;            /* CONF_AUTO_VALUE or a number */
 
 struct conf_model {
     const char *name;
@@ -66,7 +66,8 @@ bool conf_load(struct conf *conf, const char *explicit_file, struct err *err);
 
 bool conf_read_file(struct conf *conf, const char *path, struct err *err);
 
-/* Sets one option by "table.key" (or "key") from text, as flags do: lists are comma-separated. origin prefixes errors. */
+/* Sets one option by "table.key" (or "key") from text, as flags do: lists are comma-separated. origin prefixes errors.
+ */
 bool conf_set(struct conf *conf, const char *name, const char *text, const char *origin, struct err *err);
 
 /* A model named on the command line: as [models."NAME"] file = "PATH". */

@@ -26,8 +26,8 @@ static struct toml *read_value(struct reader *r);
 
 const char *toml_kind_name(enum toml_kind kind)
 {
-    static const char *const names[] = {"a string",     "an integer",   "a float",  "a boolean", "a date-time",
-                                        "a local date-time", "a date", "a time", "an array", "a table"};
+    static const char *const names[] = {"a string",          "an integer", "a float", "a boolean", "a date-time",
+                                        "a local date-time", "a date",     "a time",  "an array",  "a table"};
     return names[kind];
 }
 
@@ -142,7 +142,10 @@ static bool read_codepoint(struct reader *r, int digits, struct buf *out)
     unsigned codepoint = 0;
     for (int i = 0; i < digits; i++, r->p++) {
         int c = peek(r);
-        int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int value = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (value < 0)
             return fail(r, "\\u takes four and \\U eight hexadecimal digits");
         codepoint = codepoint << 4 | (unsigned)value;

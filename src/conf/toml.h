@@ -14,7 +14,7 @@ enum toml_kind {
     TOML_INTEGER,
     TOML_FLOAT,
     TOML_BOOL,
-    TOML_DATETIME,       /* with offset */
+    TOML_DATETIME, /* with offset */
     TOML_LOCAL_DATETIME,
     TOML_LOCAL_DATE,
     TOML_LOCAL_TIME,
@@ -24,9 +24,9 @@ enum toml_kind {
 
 struct toml {
     enum toml_kind kind;
-    unsigned line;      /* 1.. */
-    struct str key;     /* name in the table it stands in, else STR_NONE; may hold any characters */
-    struct toml *next;  /* next member or element, in order of appearance */
+    unsigned line;     /* 1.. */
+    struct str key;    /* name in the table it stands in, else STR_NONE; may hold any characters */
+    struct toml *next; /* next member or element, in order of appearance */
     union {
         struct str text; /* strings; dates and times normalised: 'T', 'Z' upper case */
         int64_t integer;

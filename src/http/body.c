@@ -41,9 +41,7 @@ static bool step_trailer(struct http_body *b, char c)
     if (++b->trailer > LIMIT_TRAILER_BYTES)
         return false;
     switch (b->state) {
-    case LINE_START:
-        b->state = c == '\r' ? LAST_LF : NAME;
-        return c == '\r' || http_is_tchar(c);
+    case LINE_START: b->state = c == '\r' ? LAST_LF : NAME; return c == '\r' || http_is_tchar(c);
     case NAME:
         if (c == ':')
             b->state = VALUE;

@@ -28,7 +28,7 @@ struct http_call {
     int64_t body_left; /* of the request's; -1: chunked */
     char *again;       /* the request, while it may be sent once more; NULL: it may not */
     size_t again_length;
-    char *head;        /* held back; NULL: sent */
+    char *head; /* held back; NULL: sent */
     size_t head_length;
     struct loop_soon soon, uncork;
     enum http_method method;
@@ -424,8 +424,8 @@ struct http_call *http_call_startv(struct http_client *client, const struct http
     else if (body_length == 0 && is_idempotent(method))
         pieces[n++] = STR("\r\n");
     else
-        pieces[n++] = (struct str){framing, (size_t)snprintf(framing, sizeof framing, "Content-Length: %lld\r\n\r\n",
-                                                             (long long)body_length)};
+        pieces[n++] = (struct str){
+            framing, (size_t)snprintf(framing, sizeof framing, "Content-Length: %lld\r\n\r\n", (long long)body_length)};
     for (size_t i = 0; i < body_count; i++)
         pieces[n++] = body[i];
     struct pool *pool = pool_find(client, target, true);
@@ -443,8 +443,8 @@ struct http_call *http_call_startv(struct http_client *client, const struct http
 }
 
 struct http_call *http_call_start(struct http_client *client, const struct http_target *target, struct str method,
-                                  struct str path_and_query, struct str head_lines, int64_t body_length, struct str body,
-                                  const struct http_call_events *events, void *arg)
+                                  struct str path_and_query, struct str head_lines, int64_t body_length,
+                                  struct str body, const struct http_call_events *events, void *arg)
 {
     if (body_length >= 0)
         return http_call_startv(client, target, method, path_and_query, head_lines, body_length, &body, 1, events, arg);

@@ -24,15 +24,15 @@ struct http_call_events {
     void (*on_head)(void *arg, const struct http_head *head); /* final status, 1xx are skipped; valid during the call */
     void (*on_data)(void *arg, struct str piece);             /* decoded body bytes; valid during the call */
     void (*on_end)(void *arg);
-    void (*on_proceed)(void *arg);                            /* may be NULL: request body may be written again */
+    void (*on_proceed)(void *arg); /* may be NULL: request body may be written again */
     /* ERR_BAD_GATEWAY: no connection, broken or cut-off reply; ERR_TIMEOUT */
     void (*on_error)(void *arg, const struct err *err);
 };
 
 struct http_client *http_client_new(struct loop *loop);
 void http_client_connect_within(struct http_client *client, unsigned ms); /* instead of LIMIT_CONNECT_MS */
-/* Cancels what runs, without an event: whoever still holds one of its calls must be gone before. Finishes in later turns
- * of the loop. */
+/* Cancels what runs, without an event: whoever still holds one of its calls must be gone before. Finishes in later
+ * turns of the loop. */
 void http_client_free(struct http_client *client);
 void http_client_forget(struct http_client *client, const struct http_target *target); /* closes idle connections */
 
@@ -40,8 +40,8 @@ void http_client_forget(struct http_client *client, const struct http_target *ta
  * Transfer-Encoding, which are ours. body_length >= 0: Content-Length (first body bytes may be given at once in body);
  * -1: chunked. */
 struct http_call *http_call_start(struct http_client *client, const struct http_target *target, struct str method,
-                                  struct str path_and_query, struct str head_lines, int64_t body_length, struct str body,
-                                  const struct http_call_events *events, void *arg);
+                                  struct str path_and_query, struct str head_lines, int64_t body_length,
+                                  struct str body, const struct http_call_events *events, void *arg);
 
 /* As http_call_start with the first body bytes in several pieces: head and body leave in one system call. */
 #define HTTP_CALL_PIECES 4
@@ -54,6 +54,6 @@ bool http_call_write(struct http_call *call, struct str piece); /* false: wait f
 void http_call_finish(struct http_call *call);                  /* end of the request body */
 void http_call_pause(struct http_call *call);                   /* stop reading the reply */
 void http_call_resume(struct http_call *call);
-void http_call_cancel(struct http_call *call);                  /* no event follows; the connection is closed */
+void http_call_cancel(struct http_call *call); /* no event follows; the connection is closed */
 
 #endif

@@ -143,7 +143,8 @@ static bool begin_request(struct http_conn *c, const char *bytes, size_t n, stru
 {
     struct http_req *req = &c->req;
     *req = (struct http_req){.server = c->server, .conn = c, .started_ns = clock_ns()};
-    c->head_parsed = c->body_wanted = c->body_paused = c->body_ended = c->continue_sent = c->body_refused = c->blocked = false;
+    c->head_parsed = c->body_wanted = c->body_paused = c->body_ended = c->continue_sent = c->body_refused = c->blocked =
+        false;
     c->on_data = NULL;
     c->on_end = NULL;
     set_state(c, CONN_REQUEST);
@@ -151,8 +152,8 @@ static bool begin_request(struct http_conn *c, const char *bytes, size_t n, stru
     http_body_init(&c->body, HTTP_BODY_UNTIL_CLOSE, 0);
     reply_reset(c);
     if (!bytes) {
-        req->head = (struct http_head){.method = HTTP_OTHER, .method_name = STR("-"), .target = STR("-"),
-                                       .path = STR("-"), .minor_version = 1};
+        req->head = (struct http_head){
+            .method = HTTP_OTHER, .method_name = STR("-"), .target = STR("-"), .path = STR("-"), .minor_version = 1};
         make_id(c);
         return false;
     }

@@ -23,34 +23,34 @@ struct reply_line {
 
 struct http_conn {
     struct wire wire;
-    struct list link;          /* server's idle or busy */
+    struct list link; /* server's idle or busy */
     struct http_server *server;
     struct http_req req;
-    struct buf in;             /* bytes that wait; holds memory only while there are some */
-    struct str window;         /* while processing: the bytes not taken yet */
-    size_t scanned;            /* of an incomplete head */
-    struct deadline deadline;  /* of the present state */
+    struct buf in;            /* bytes that wait; holds memory only while there are some */
+    struct str window;        /* while processing: the bytes not taken yet */
+    size_t scanned;           /* of an incomplete head */
+    struct deadline deadline; /* of the present state */
     struct loop_soon soon;
 
-    struct http_body body;     /* the request's */
+    struct http_body body; /* the request's */
     void (*on_data)(struct http_req *req, struct str piece);
     void (*on_end)(struct http_req *req);
     struct collector *collector; /* req.c's, in the request's arena */
     uint64_t discarded;
 
-    struct reply_line *lines;  /* newest first */
+    struct reply_line *lines; /* newest first */
     void (*on_proceed)(struct http_req *req);
-    int64_t reply_left;        /* bytes still owed of a reply of known length; -1: unknown */
-    void *sse, *proxy, *file;  /* state of those modules, in the request's arena */
+    int64_t reply_left;       /* bytes still owed of a reply of known length; -1: unknown */
+    void *sse, *proxy, *file; /* state of those modules, in the request's arena */
 
     char peer[HTTP_PEER_SIZE]; /* "" until somebody asks */
     enum conn_state state;
-    bool check_host : 1;       /* accepted on loopback */
+    bool check_host : 1; /* accepted on loopback */
     bool processing : 1;
-    bool head_parsed : 1;      /* req holds a real request */
+    bool head_parsed : 1; /* req holds a real request */
     bool body_wanted : 1, body_paused : 1, body_ended : 1, continue_sent : 1;
-    bool body_refused : 1;     /* on_end is to be called at once, without the body */
-    bool close_after : 1;      /* no further request on this connection */
+    bool body_refused : 1; /* on_end is to be called at once, without the body */
+    bool close_after : 1;  /* no further request on this connection */
     bool chunked : 1, bodiless : 1, blocked : 1;
 };
 
@@ -87,7 +87,7 @@ struct http_server {
 
 /* conn.c */
 void conn_accepted(struct http_conn *conn);
-void conn_process(struct http_conn *conn);                     /* goes on with what waits in `in` */
+void conn_process(struct http_conn *conn); /* goes on with what waits in `in` */
 void conn_process_soon(struct http_conn *conn);
 void conn_fail(struct http_conn *conn, const struct err *err); /* answers if possible, ends the request, closes */
 void conn_finish(struct http_conn *conn);                      /* the reply is complete */

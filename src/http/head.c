@@ -343,9 +343,9 @@ bool http_head_has_token(const struct http_head *head, const char *name, const c
 
 bool http_head_is_hop(const struct http_head *head, struct str name)
 {
-    static const char *const hops[] = {"connection",          "keep-alive", "proxy-connection", "proxy-authenticate",
-                                       "proxy-authorization", "te",         "trailer",          "transfer-encoding",
-                                       "upgrade"};
+    static const char *const hops[] = {
+        "connection", "keep-alive",        "proxy-connection", "proxy-authenticate", "proxy-authorization", "te",
+        "trailer",    "transfer-encoding", "upgrade"};
     for (size_t i = 0; i < sizeof hops / sizeof *hops; i++)
         if (str_ieq(name, str_from(hops[i])))
             return true;

@@ -1,6 +1,7 @@
 /* The head of an HTTP/1.1 message, and the one strict parser that server and client share (RFC 9112).
  * Refused: bare LF, obs-fold, spaces before ':', control characters, Content-Length beside Transfer-Encoding,
- * repeated or odd Content-Length, any transfer coding but chunked, missing or repeated Host, heads over their limits. */
+ * repeated or odd Content-Length, any transfer coding but chunked, missing or repeated Host, heads over their limits.
+ */
 #ifndef HTTP_HEAD_H
 #define HTTP_HEAD_H
 
@@ -22,19 +23,19 @@ struct http_header {
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED, HTTP_BODY_UNTIL_CLOSE };
 
 struct http_head {
-    enum http_method method;    /* requests */
+    enum http_method method; /* requests */
     struct str method_name;
-    struct str target;          /* as sent: origin form, or "*" */
-    struct str path, query;     /* target cut at '?'; not decoded */
-    int status;                 /* responses */
-    int minor_version;          /* HTTP/1.0 or 1.1 */
+    struct str target;      /* as sent: origin form, or "*" */
+    struct str path, query; /* target cut at '?'; not decoded */
+    int status;             /* responses */
+    int minor_version;      /* HTTP/1.0 or 1.1 */
     struct http_header *headers;
     size_t header_count;
     enum http_body_kind body_kind;
-    uint64_t content_length;    /* HTTP_BODY_LENGTH */
-    bool keep_alive;            /* by version and Connection */
+    uint64_t content_length; /* HTTP_BODY_LENGTH */
+    bool keep_alive;         /* by version and Connection */
     bool expect_continue;
-    bool upgrade;               /* Connection: upgrade with an Upgrade header */
+    bool upgrade; /* Connection: upgrade with an Upgrade header */
 };
 
 /* Length of the head at the start of bytes[0..n) up to and including its empty line; 0 when it is not complete yet.
@@ -69,9 +70,9 @@ const char *http_status_text(int status);
 /* Incremental decoder of a body's framing (length, chunked, until close). */
 struct http_body {
     enum http_body_kind kind;
-    uint64_t left;   /* of the length, or of the current chunk */
+    uint64_t left; /* of the length, or of the current chunk */
     int state;
-    unsigned line;   /* bytes of the current chunk-size or trailer line */
+    unsigned line; /* bytes of the current chunk-size or trailer line */
     unsigned trailer;
     bool done;
 };

@@ -29,20 +29,20 @@ struct http_client {
     struct loop *loop;
     struct map pools; /* by target */
     struct list busy;
-    size_t links;     /* not closed yet, idle ones too */
+    size_t links; /* not closed yet, idle ones too */
     unsigned connect_ms;
     bool freed;
 };
 
 struct pool *pool_find(struct http_client *client, const struct http_target *target, bool create);
-void pool_put(struct link *link);             /* the call is over and the link is clean: for the next one */
-struct link *pool_take(struct pool *pool);    /* NULL: none is idle */
+void pool_put(struct link *link);          /* the call is over and the link is clean: for the next one */
+struct link *pool_take(struct pool *pool); /* NULL: none is idle */
 void pool_close_idle(struct pool *pool);
 
 struct link *link_new(struct http_client *client, struct pool *pool);
-int link_connect(struct link *link);          /* 0: begun, link_gone tells of its failure; else a libuv error */
-void link_close(struct link *link);           /* takes it out of wherever it is */
-void link_closed(struct wire *wire);          /* the wire's on_closed: frees it */
+int link_connect(struct link *link); /* 0: begun, link_gone tells of its failure; else a libuv error */
+void link_close(struct link *link);  /* takes it out of wherever it is */
+void link_closed(struct wire *wire); /* the wire's on_closed: frees it */
 void client_free_when_done(struct http_client *client);
 
 /* client.c: what happens on a link while a call runs, and when it is gone. */

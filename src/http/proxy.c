@@ -108,8 +108,11 @@ static void on_body_end(struct http_req *req)
         http_call_finish(p->call);
 }
 
-static const struct http_call_events call_events = {
-    .on_head = on_head, .on_data = on_data, .on_end = on_end, .on_proceed = on_upstream_proceed, .on_error = on_call_error};
+static const struct http_call_events call_events = {.on_head = on_head,
+                                                    .on_data = on_data,
+                                                    .on_end = on_end,
+                                                    .on_proceed = on_upstream_proceed,
+                                                    .on_error = on_call_error};
 
 static void put_line(struct buf *lines, const char *name, struct str value)
 {
@@ -164,7 +167,8 @@ static void put_head_lines(struct buf *lines, const struct http_req *req, const 
     buf_str(lines, o->extra_head_lines);
 }
 
-static void start_call(struct proxy *p, struct http_client *client, const struct http_proxy_options *o, struct str lines)
+static void start_call(struct proxy *p, struct http_client *client, const struct http_proxy_options *o,
+                       struct str lines)
 {
     struct http_req *req = p->req;
     struct str path = o->path_and_query.p ? o->path_and_query : req->head.target;

@@ -8,20 +8,21 @@
 
 struct http_proxy_options {
     struct http_target target;
-    struct str path_and_query;      /* STR_NONE: as requested */
+    struct str path_and_query; /* STR_NONE: as requested */
     /* The body when the caller has read it already (valid as long as the request's arena): pieces are sent in order
      * under one Content-Length. body_count 0: the request's body is streamed through as it comes. */
     struct str body[3];
     size_t body_count;
-    struct str extra_head_lines;    /* complete lines added to the request, e.g. a backend's key */
-    bool drop_authorization;        /* never forward the caller's credentials */
+    struct str extra_head_lines; /* complete lines added to the request, e.g. a backend's key */
+    bool drop_authorization;     /* never forward the caller's credentials */
     /* The reply's head arrived / the last byte was sent / the upstream failed. May be NULL. on_error returns true when
      * it took the request over (it must then answer or retry); false: the error is answered here. It is called only
      * while nothing has been sent to the client. started: the failure came after the reply began (the reply is
      * aborted here). */
     void (*on_head)(void *arg, const struct http_head *head);
     bool (*on_error)(void *arg, struct http_req *req, const struct err *err);
-    void (*on_finish)(void *arg, bool complete); /* last call, always, exactly once per http_proxy; also on client death */
+    void (*on_finish)(void *arg,
+                      bool complete); /* last call, always, exactly once per http_proxy; also on client death */
     void *arg;
 };
 

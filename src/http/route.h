@@ -13,7 +13,7 @@ struct http_match;
 typedef void http_handler(void *arg, struct http_req *req, const struct http_match *match);
 
 struct http_route {
-    const char *method;  /* "GET" answers HEAD too; "*" any */
+    const char *method; /* "GET" answers HEAD too; "*" any */
     const char *pattern;
     http_handler *handler;
     void *dialect;       /* goes to req->dialect */

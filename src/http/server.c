@@ -120,7 +120,7 @@ void server_conn_closed(struct http_conn *conn)
 {
     struct http_server *s = conn->server;
     s->connections--;
-    list_each(l, &s->listeners, struct http_listener, link)
+    list_each (l, &s->listeners, struct http_listener, link)
         if (l->waiting)
             accept_waiting(l);
     check_drained(s);
@@ -227,7 +227,7 @@ static bool clear_socket_file(const char *path, struct err *err)
 
 bool http_server_listen_unix(struct http_server *server, const char *path, int mode, struct err *err)
 {
-    if (strlen(path) >= sizeof ((struct sockaddr_un *)0)->sun_path)
+    if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
         return err_set(err, ERR_IO, "Cannot listen on %s: the path is too long for a socket.", path);
     if (!clear_socket_file(path, err))
         return false;
@@ -246,7 +246,7 @@ bool http_server_listen_unix(struct http_server *server, const char *path, int m
 static void cut(struct deadline *deadline)
 {
     struct http_server *s = container_of(deadline, struct http_server, drain_deadline);
-    list_each(c, &s->busy, struct http_conn, link)
+    list_each (c, &s->busy, struct http_conn, link)
         conn_drop(c, true); /* moves to the end of the list, where it is found closed */
 }
 

@@ -28,10 +28,10 @@ struct http_req {
     struct http_conn *conn;
     char id[HTTP_REQUEST_ID_SIZE]; /* x-request-id: the client's own when sane (printable ASCII, <= 64), else ours */
     uint64_t started_ns;
-    int status;             /* of the reply once started, else 0 */
-    uint64_t bytes_out;     /* payload bytes of the reply so far */
-    void *dialect;          /* for on_error: whose errors to speak; set by the router, NULL at first */
-    void *user;             /* the handler's */
+    int status;         /* of the reply once started, else 0 */
+    uint64_t bytes_out; /* payload bytes of the reply so far */
+    void *dialect;      /* for on_error: whose errors to speak; set by the router, NULL at first */
+    void *user;         /* the handler's */
 };
 
 typedef void http_on_request(void *arg, struct http_req *req); /* head complete, body not read yet */
@@ -43,16 +43,17 @@ struct http_server_options {
     const char *(*on_error)(void *arg, const struct http_req *req, const struct err *err, struct buf *body);
     void (*on_log)(void *arg, const struct http_req *req); /* a finished or abandoned request; may be NULL */
     void *arg;
-    unsigned max_connections;     /* this and the times: 0 means the maximum or default of limits.h */
-    unsigned header_timeout_ms;   /* from the first byte of a head to its end */
-    unsigned keep_alive_ms;       /* idle between requests */
-    unsigned body_timeout_ms;     /* longest pause between two pieces of a request body */
-    unsigned ping_ms;             /* between comments on an event stream that is quiet */
-    unsigned stall_ms;            /* a client that takes nothing for so long is dropped */
-    uint64_t max_body;            /* bytes; http_req_read_body's default maximum */
+    unsigned max_connections;        /* this and the times: 0 means the maximum or default of limits.h */
+    unsigned header_timeout_ms;      /* from the first byte of a head to its end */
+    unsigned keep_alive_ms;          /* idle between requests */
+    unsigned body_timeout_ms;        /* longest pause between two pieces of a request body */
+    unsigned ping_ms;                /* between comments on an event stream that is quiet */
+    unsigned stall_ms;               /* a client that takes nothing for so long is dropped */
+    uint64_t max_body;               /* bytes; http_req_read_body's default maximum */
     const char *const *cors_origins; /* NULL-terminated, may be NULL: none; "*" allows all */
-    const char *const *allowed_hosts; /* NULL-terminated names beside loopback ones; checked on loopback TCP listeners */
-    const char *server_name;      /* Server: header; NULL for none */
+    const char *const
+        *allowed_hosts;      /* NULL-terminated names beside loopback ones; checked on loopback TCP listeners */
+    const char *server_name; /* Server: header; NULL for none */
 };
 
 struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options);
@@ -87,7 +88,7 @@ void http_req_drop_body(struct http_req *req);
  * answers and disposes the request as above. */
 void http_req_stream_body(struct http_req *req, void (*on_data)(struct http_req *req, struct str piece),
                           void (*on_end)(struct http_req *req));
-void http_req_pause(struct http_req *req);  /* no more on_data until resumed; the socket is not read */
+void http_req_pause(struct http_req *req); /* no more on_data until resumed; the socket is not read */
 void http_req_resume(struct http_req *req);
 
 /* The client's address as text, or "" on a Unix socket. Returns out. */
@@ -119,6 +120,7 @@ void http_reply_end(struct http_req *req);
 void http_reply_abort(struct http_req *req);
 
 /* A file descriptor's bytes [offset, offset + length) as body by sendfile; takes ownership of fd. Used by static.h. */
-void http_reply_file(struct http_req *req, int status, const char *content_type, int fd, uint64_t offset, uint64_t length);
+void http_reply_file(struct http_req *req, int status, const char *content_type, int fd, uint64_t offset,
+                     uint64_t length);
 
 #endif

@@ -82,7 +82,8 @@ void reply_file_go_on(struct http_conn *conn)
         wire_want_writable(&conn->wire);
 }
 
-void http_reply_file(struct http_req *req, int status, const char *content_type, int fd, uint64_t offset, uint64_t length)
+void http_reply_file(struct http_req *req, int status, const char *content_type, int fd, uint64_t offset,
+                     uint64_t length)
 {
     struct http_conn *c = req->conn;
     struct file *file = arena_alloc(&req->arena, sizeof *file);
@@ -138,10 +139,14 @@ static const char *type_of(struct str name)
 {
     static const struct {
         const char *end, *type;
-    } types[] = {{".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
-                 {".css", "text/css; charset=utf-8"},   {".json", "application/json"},
-                 {".svg", "image/svg+xml"},             {".png", "image/png"},
-                 {".ico", "image/x-icon"},              {".txt", "text/plain; charset=utf-8"},
+    } types[] = {{".html", "text/html; charset=utf-8"},
+                 {".js", "text/javascript; charset=utf-8"},
+                 {".css", "text/css; charset=utf-8"},
+                 {".json", "application/json"},
+                 {".svg", "image/svg+xml"},
+                 {".png", "image/png"},
+                 {".ico", "image/x-icon"},
+                 {".txt", "text/plain; charset=utf-8"},
                  {".md", "text/plain; charset=utf-8"}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (str_ends(name, str_from(types[i].end)))
@@ -205,8 +210,9 @@ static void send_file(struct http_req *req, int fd, const struct stat *info, con
 {
     char etag[48], changed[HTTP_DATE_SIZE], range[80];
     uint64_t size = (uint64_t)info->st_size, first = 0, length = size;
-    snprintf(etag, sizeof etag, "\"%llx-%llx\"", (unsigned long long)info->st_mtim.tv_sec * 1000000000ull +
-             (unsigned long long)info->st_mtim.tv_nsec, (unsigned long long)size);
+    snprintf(etag, sizeof etag, "\"%llx-%llx\"",
+             (unsigned long long)info->st_mtim.tv_sec * 1000000000ull + (unsigned long long)info->st_mtim.tv_nsec,
+             (unsigned long long)size);
     http_date(info->st_mtim.tv_sec, changed);
     http_reply_header(req, "ETag", etag);
     http_reply_header(req, "Last-Modified", changed);

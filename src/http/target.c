@@ -27,7 +27,8 @@ bool http_target_parse(const char *url, struct http_target *ret_target, struct e
     const char *colon = memrchr(authority.p, ':', authority.n), *bracket = memrchr(authority.p, ']', authority.n);
     bool has_port = colon && colon > bracket;
     struct str host = {authority.p, has_port ? (size_t)(colon - authority.p) : authority.n};
-    if (has_port && (!str_u64((struct str){colon + 1, (size_t)(authority.p + authority.n - colon - 1)}, 65535, &port) || !port))
+    if (has_port &&
+        (!str_u64((struct str){colon + 1, (size_t)(authority.p + authority.n - colon - 1)}, 65535, &port) || !port))
         return err_set(err, ERR_USAGE, "'%s' has no valid port", url);
     if (str_ieq(host, STR("localhost")))
         host = STR("127.0.0.1");

@@ -6,7 +6,8 @@
  * Unsent bytes: `flying` belongs to libuv until its write is done, `next` collects what comes meanwhile, so that many
  * small writes of a slow stream become one. Both go as soon as everything is written: an idle stream holds none.
  *
- * Invariant: callbacks come from the loop, never from inside a wire_ function; after wire_close only on_closed comes. */
+ * Invariant: callbacks come from the loop, never from inside a wire_ function; after wire_close only on_closed comes.
+ */
 #include "http/wire.h"
 
 #include <assert.h>

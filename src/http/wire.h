@@ -39,15 +39,15 @@ struct wire {
     struct loop_soon soon;
     size_t stall_seen;
     unsigned stall_ms;
-    int gone;                 /* status to report */
+    int gone; /* status to report */
     bool reading, paused, closing, told;
-    signed char closers;      /* handles not closed yet */
+    signed char closers; /* handles not closed yet */
 };
 
 void wire_init_tcp(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
 void wire_init_pipe(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
 
-void wire_read(struct wire *wire);  /* starts or goes on reading */
+void wire_read(struct wire *wire); /* starts or goes on reading */
 /* Stops reading. watch: the peer's end is noticed all the same, though bytes before it may still be unread. */
 void wire_pause(struct wire *wire, bool watch);
 

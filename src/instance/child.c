@@ -20,7 +20,7 @@ struct child {
     char read_buffer[4096];
     int64_t status;
     int signal;
-    int open;     /* uv handles not closed yet */
+    int open; /* uv handles not closed yet */
     bool exited, output_ended, ready_ended, reported, freed;
 };
 

@@ -17,8 +17,8 @@ struct child;
 struct child_events {
     void (*on_progress)(void *arg, float fraction);
     void (*on_ready)(void *arg);
-    void (*on_error)(void *arg, const struct err *err);           /* the child's own words; its end follows */
-    void (*on_exit)(void *arg, int64_t status, int signal);       /* the last event; free the child here or later */
+    void (*on_error)(void *arg, const struct err *err);     /* the child's own words; its end follows */
+    void (*on_exit)(void *arg, int64_t status, int signal); /* the last event; free the child here or later */
 };
 
 /* argv is NULL-terminated, argv[0] the program's path. The child gets a session of its own, so that a terminal's Ctrl-C

@@ -6,11 +6,11 @@
 #include "instance/instance_private.h"
 
 struct ledger {
-    unsigned count;           /* instances with a process */
-    unsigned leaving;         /* of these, being unloaded */
-    uint64_t reserved;        /* bytes of those that stay */
-    uint64_t not_resident;    /* of these, bytes that loads will still take */
-    uint64_t evictable;       /* bytes of idle ones */
+    unsigned count;        /* instances with a process */
+    unsigned leaving;      /* of these, being unloaded */
+    uint64_t reserved;     /* bytes of those that stay */
+    uint64_t not_resident; /* of these, bytes that loads will still take */
+    uint64_t evictable;    /* bytes of idle ones */
 };
 
 static uint64_t read_field(const char *path, const char *field)
@@ -44,7 +44,8 @@ unsigned long long evict_memory_total(void)
 unsigned long long evict_memory_available(void)
 {
     uint64_t machine = read_field("/proc/meminfo", "MemAvailable:") * 1024;
-    uint64_t group = read_field("/sys/fs/cgroup/memory.max", ""), used = read_field("/sys/fs/cgroup/memory.current", "");
+    uint64_t group = read_field("/sys/fs/cgroup/memory.max", ""),
+             used = read_field("/sys/fs/cgroup/memory.current", "");
     return least_known(machine, group > used ? group - used : group ? 1 : 0);
 }
 
@@ -62,7 +63,7 @@ static bool idle(const struct instance *i)
 static struct ledger add_up(struct instances *all)
 {
     struct ledger l = {0};
-    list_each(i, &all->list, struct instance, link) {
+    list_each (i, &all->list, struct instance, link) {
         if (!i->child)
             continue;
         l.count++;
@@ -83,7 +84,7 @@ static struct ledger add_up(struct instances *all)
 static struct instance *least_recently_used(struct instances *all)
 {
     struct instance *oldest = NULL;
-    list_each(i, &all->list, struct instance, link)
+    list_each (i, &all->list, struct instance, link)
         if (idle(i) && (!oldest || i->last_used_ms < oldest->last_used_ms))
             oldest = i;
     return oldest;
@@ -115,10 +116,12 @@ enum evict_answer evict_make_room(struct instances *all, struct instance *wanted
     struct ledger l = add_up(all);
     uint64_t bytes = wanted->memory_estimate;
     if (!could_ever_fit(all, &l, bytes)) {
-        err_set(err, ERR_INSUFFICIENT_MEMORY,
-                "the model '%s' needs about %.1f GB, more than the %.1f GB this machine can give; use a smaller model or "
-                "quantization, or a smaller context_size", wanted->id, (double)bytes / 1e9,
-                (double)least_known(budget(all), evict_memory_available() + l.reserved) / 1e9);
+        err_set(
+            err, ERR_INSUFFICIENT_MEMORY,
+            "the model '%s' needs about %.1f GB, more than the %.1f GB this machine can give; use a smaller model or "
+            "quantization, or a smaller context_size",
+            wanted->id, (double)bytes / 1e9,
+            (double)least_known(budget(all), evict_memory_available() + l.reserved) / 1e9);
         return EVICT_NEVER;
     }
     if (l.count < all->conf->max_cached_models && fits(all, &l, bytes))

@@ -8,9 +8,9 @@ struct instances;
 struct instance;
 
 enum evict_answer {
-    EVICT_ROOM,  /* start it */
-    EVICT_WAIT,  /* room is being made, or busy instances hold it: ask again when one is gone or idle */
-    EVICT_NEVER  /* it would not fit even alone: *err is ERR_INSUFFICIENT_MEMORY */
+    EVICT_ROOM, /* start it */
+    EVICT_WAIT, /* room is being made, or busy instances hold it: ask again when one is gone or idle */
+    EVICT_NEVER /* it would not fit even alone: *err is ERR_INSUFFICIENT_MEMORY */
 };
 
 enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, struct err *err);

@@ -24,10 +24,10 @@
 #include "instance/instance_private.h"
 #include "obs/log.h"
 
-#define KILL_AFTER_MS 5000           /* between asking a child to end and making it */
-#define PAUSE_FIRST_MS 100           /* after the first crash; doubles */
-#define STABLE_MS 60000              /* running this long clears the crash count */
-#define FAILED_LOAD_PAUSE_MS 2000    /* a load that failed is not tried again sooner */
+#define KILL_AFTER_MS        5000  /* between asking a child to end and making it */
+#define PAUSE_FIRST_MS       100   /* after the first crash; doubles */
+#define STABLE_MS            60000 /* running this long clears the crash count */
+#define FAILED_LOAD_PAUSE_MS 2000  /* a load that failed is not tried again sooner */
 
 enum event {
 #define EVENT(name) EVENT_##name,
@@ -164,7 +164,8 @@ void lease_explain(const struct lease *lease, const struct err *cause, struct er
         err_set(ret_err, ERR_BAD_GATEWAY, "the server that runs '%s' does not answer (%s)", i->id, cause->message);
         return;
     }
-    err_set(ret_err, ERR_MODEL_CRASHED, "the process that runs '%s' ended or hung up before it answered (%s); it is started again, try once more",
+    err_set(ret_err, ERR_MODEL_CRASHED,
+            "the process that runs '%s' ended or hung up before it answered (%s); it is started again, try once more",
             i->id, cause->message);
     ret_err->retry_after_ms = 1000;
 }
@@ -217,7 +218,8 @@ static void on_child_exit(void *arg, int64_t status, int signal)
     char tail[240];
     tail_of(child_output(i->child), tail, sizeof tail);
     if (i->problem.code == ERR_NONE && i->state != INSTANCE_UNLOADING)
-        err_set(&i->problem, ERR_MODEL_LOAD_FAILED, "the process that runs '%s' ended with %s %lld; its last output: %s", i->id,
+        err_set(&i->problem, ERR_MODEL_LOAD_FAILED,
+                "the process that runs '%s' ended with %s %lld; its last output: %s", i->id,
                 signal ? "signal" : "status", signal ? (long long)signal : (long long)status, tail);
     i->exit_signal = signal;
     fire(i, EVENT_EXITED);
@@ -281,7 +283,8 @@ static void do_serve_waiters(struct instance *i)
     i->load_ms = (double)(i->loaded_ms - i->load_started_ms);
     i->last_used_ms = i->loaded_ms;
     i->progress = 1;
-    log_info("model loaded", "model=%s ms=%.0f bytes=%llu", i->id, i->load_ms, (unsigned long long)child_memory(i->child));
+    log_info("model loaded", "model=%s ms=%.0f bytes=%llu", i->id, i->load_ms,
+             (unsigned long long)child_memory(i->child));
     set_idle_deadline(i);
     settle_waiters(i, NULL);
 }
@@ -322,8 +325,8 @@ static void do_crashed(struct instance *i)
     i->crashes++;
     if (pause > LIMIT_RESTART_BACKOFF_MS)
         pause = LIMIT_RESTART_BACKOFF_MS;
-    log_error("model process ended, will be started again", "model=%s crashes=%u pause_ms=%u reason=%s", i->id, i->crashes, pause,
-              i->problem.message);
+    log_error("model process ended, will be started again", "model=%s crashes=%u pause_ms=%u reason=%s", i->id,
+              i->crashes, pause, i->problem.message);
     deadline_arm(i->all->loop, &i->pause, pause, on_pause_over);
 }
 
@@ -447,7 +450,7 @@ static void look_at_pending(struct instances *all)
 {
     if (all->stopping)
         return;
-    list_each(i, &all->list, struct instance, link)
+    list_each (i, &all->list, struct instance, link)
         if (needs_start(i) && i->waiting > 0)
             try_start(i);
 }
@@ -485,8 +488,8 @@ static struct instance *instance_of(struct instances *all, const struct model *m
     return i;
 }
 
-static void refuse(void (*on_lease)(void *, struct lease *, const struct err *), void *arg, enum err_code code, const char *why,
-                   const char *id)
+static void refuse(void (*on_lease)(void *, struct lease *, const struct err *), void *arg, enum err_code code,
+                   const char *why, const char *id)
 {
     struct err err;
     err_set(&err, code, "%s ('%s')", why, id);
@@ -544,7 +547,7 @@ static void check_stopped(struct instances *all)
 {
     if (!all->stopping)
         return;
-    list_each(i, &all->list, struct instance, link)
+    list_each (i, &all->list, struct instance, link)
         if (i->child)
             return;
     void (*on_stopped)(void *) = all->on_stopped;
@@ -558,7 +561,7 @@ void instances_stop(struct instances *all, unsigned grace_ms, void (*on_stopped)
     all->stopping = true;
     all->on_stopped = on_stopped;
     all->on_stopped_arg = arg;
-    list_each(i, &all->list, struct instance, link) {
+    list_each (i, &all->list, struct instance, link) {
         i->grace_ms = grace_ms;
         if (!i->attached)
             fire(i, EVENT_STOP);
@@ -576,7 +579,8 @@ static bool make_folder(const char *path, struct err *err)
             continue;
         *p = '\0';
         if (mkdir(part, 0700) != 0 && errno != EEXIST)
-            return err_set(err, ERR_CONFIG, "the folder %s cannot be made: %s; set state_dir to one that can", part, strerror(errno));
+            return err_set(err, ERR_CONFIG, "the folder %s cannot be made: %s; set state_dir to one that can", part,
+                           strerror(errno));
         if (last)
             return true;
         *p = '/';
@@ -610,7 +614,7 @@ void instances_free(struct instances *all)
 {
     if (!all)
         return;
-    list_each(i, &all->list, struct instance, link) {
+    list_each (i, &all->list, struct instance, link) {
         list_remove(&i->link);
         mem_free(i->id);
         mem_free(i->path);
@@ -652,7 +656,7 @@ const char *const *instances_loaded(struct instances *all, struct arena *arena)
 {
     const char **ids = arena_calloc(arena, (all->by_id.count + 1) * sizeof *ids);
     size_t count = 0;
-    list_each(i, &all->list, struct instance, link)
+    list_each (i, &all->list, struct instance, link)
         if (i->state == INSTANCE_LOADED)
             ids[count++] = i->id;
     return ids;

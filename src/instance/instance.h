@@ -38,16 +38,16 @@ void instances_unload(struct instances *all, struct str model_id, unsigned grace
                       void (*on_done)(void *arg, uint64_t freed_bytes), void *arg);
 
 struct instance_status {
-    const char *state;       /* wire name from fsm.def */
-    float progress;          /* 0..1 while loading */
+    const char *state; /* wire name from fsm.def */
+    float progress;    /* 0..1 while loading */
     unsigned active, waiting;
-    uint64_t memory_bytes;   /* measured; 0 when there is no process */
-    int64_t last_used;       /* unix seconds; 0: never */
+    uint64_t memory_bytes; /* measured; 0 when there is no process */
+    int64_t last_used;     /* unix seconds; 0: never */
     uint64_t requests;
-    double latency_ms_sum;   /* over requests */
-    double load_ms;          /* of the last load; 0: none yet */
-    int pid;                 /* 0: no process */
-    struct err problem;      /* of the last failed load */
+    double latency_ms_sum; /* over requests */
+    double load_ms;        /* of the last load; 0: none yet */
+    int pid;               /* 0: no process */
+    struct err problem;    /* of the last failed load */
 };
 
 /* Zeros and "unloaded" for a model that never had an instance. */

@@ -16,9 +16,9 @@ struct instance {
     struct list link;
     struct instances *all;
     char *id;
-    char *path;               /* of the model's file; a fake model's settings */
-    bool attached;            /* somebody else's server: there is never a child, and it is always LOADED */
-    bool fake;                /* general.architecture "fake": a model without weights, for tests of clients and of us */
+    char *path;    /* of the model's file; a fake model's settings */
+    bool attached; /* somebody else's server: there is never a child, and it is always LOADED */
+    bool fake;     /* general.architecture "fake": a model without weights, for tests of clients and of us */
     enum instance_state state;
     struct child *child;
     struct http_target target;

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "obs/log.h"
 
-#define COMPUTE_BYTES (96u << 20) /* buffers of llama.cpp for a micro-batch of 512, small models */
+#define COMPUTE_BYTES       (96u << 20) /* buffers of llama.cpp for a micro-batch of 512, small models */
 #define CONTEXT_DEFAULT_MAX 8192
 
 struct walk {
@@ -27,7 +27,8 @@ static bool shard_suffix(struct str name, uint64_t *ret_number, uint64_t *ret_co
     if (name.n < 16 || name.p[name.n - 15] != '-' || memcmp(name.p + name.n - 9, "-of-", 4) != 0)
         return false;
     return str_u64((struct str){name.p + name.n - 14, 5}, 99999, ret_number) &&
-           str_u64((struct str){name.p + name.n - 5, 5}, 99999, ret_count) && *ret_number >= 1 && *ret_number <= *ret_count;
+           str_u64((struct str){name.p + name.n - 5, 5}, 99999, ret_count) && *ret_number >= 1 &&
+           *ret_number <= *ret_count;
 }
 
 static const char *base_name(const char *path)
@@ -80,7 +81,8 @@ static struct model *model_add(struct walk *w)
     return memset(&c->models[c->count++], 0, sizeof *c->models);
 }
 
-/* The header as it was read last time, when nothing has touched the file since; sharded and broken ones are read anew. */
+/* The header as it was read last time, when nothing has touched the file since; sharded and broken ones are read anew.
+ */
 static bool known_header(const struct walk *w, const char *path, const struct stat *info, struct gguf *ret_gguf)
 {
     for (size_t i = 0; w->previous && i < w->previous->count; i++) {
@@ -317,8 +319,8 @@ void model_not_found(const struct model_catalogue *c, struct str name, struct er
         ids[i] = c->models[i].id;
     const char *nearest = str_nearest(name, ids, c->count);
     int shown = name.n > 128 ? 128 : (int)name.n;
-    err_set_param(ret_err, ERR_MODEL_NOT_FOUND, "model", "The requested model '%.*s' was not found%s%s%s", shown, name.p,
-                  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    err_set_param(ret_err, ERR_MODEL_NOT_FOUND, "model", "The requested model '%.*s' was not found%s%s%s", shown,
+                  name.p, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     put_details(c, nearest, ret_err);
     mem_free(ids);
 }

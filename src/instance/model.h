@@ -13,22 +13,22 @@
 #include "registry/gguf.h"
 
 struct model {
-    const char *id;        /* file name without ".gguf" and shard number; with its folder when that is not unique */
-    const char *path;      /* its first file */
-    struct gguf gguf;      /* of the first file; parameters, tensor_bytes and file_bytes of all shards */
-    int64_t created;       /* modification time, seconds since 1970 */
+    const char *id;           /* file name without ".gguf" and shard number; with its folder when that is not unique */
+    const char *path;         /* its first file */
+    struct gguf gguf;         /* of the first file; parameters, tensor_bytes and file_bytes of all shards */
+    int64_t created;          /* modification time, seconds since 1970 */
     struct timespec modified; /* the same, exactly; with first_bytes tells whether the first file has changed */
     uint64_t first_bytes;
     const struct conf_model *overrides; /* or NULL */
     const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
-    struct err problem;    /* code ERR_NONE, or why it cannot be loaded */
+    struct err problem;                 /* code ERR_NONE, or why it cannot be loaded */
 };
 
 struct model_catalogue {
     struct arena arena;
-    struct model *models;  /* sorted by id */
+    struct model *models; /* sorted by id */
     size_t count;
-    uint64_t scanned_ms;   /* clock_ms */
+    uint64_t scanned_ms; /* clock_ms */
 };
 
 /* Headers of files that have not changed since previous (may be NULL) was made are not read again; previous must stay
@@ -45,7 +45,8 @@ const struct model *model_find(const struct model_catalogue *catalogue, struct s
 /* ERR_MODEL_NOT_FOUND for name, with the nearest ids in message and details. */
 void model_not_found(const struct model_catalogue *catalogue, struct str name, struct err *ret_err);
 
-/* Bytes a worker will take for it: weights, KV cache of context tokens, compute buffers. An estimate from the header. */
+/* Bytes a worker will take for it: weights, KV cache of context tokens, compute buffers. An estimate from the header.
+ */
 uint64_t model_memory_estimate(const struct model *model, uint64_t context);
 
 /* Context of one sequence under this configuration (the worker's own rule, see worker/engine_llama.c). */

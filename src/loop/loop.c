@@ -132,7 +132,8 @@ static void finish_job(uv_work_t *uv, int status)
     job->done(job);
 }
 
-void loop_work(struct loop *loop, struct loop_job *job, void (*work)(struct loop_job *), void (*done)(struct loop_job *))
+void loop_work(struct loop *loop, struct loop_job *job, void (*work)(struct loop_job *),
+               void (*done)(struct loop_job *))
 {
     job->work = work;
     job->done = done;

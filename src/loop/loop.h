@@ -12,29 +12,29 @@
 
 /* Deadlines of one duration are due in the order of arming, so each duration has a queue of its own; those beyond
  * the table share the last queue, kept in order by walking. */
-#define LOOP_QUEUES 16
+#define LOOP_QUEUES     16
 #define LOOP_READ_BYTES (64 * 1024)
 
 struct loop {
     uv_loop_t uv;
     struct loop_queue {
         uint64_t after_ms;
-        struct list deadlines;  /* struct deadline, soonest first */
+        struct list deadlines; /* struct deadline, soonest first */
     } queues[LOOP_QUEUES];
     size_t queue_count;
-    uint64_t timer_due_ms;      /* 0: the timer is not running */
+    uint64_t timer_due_ms; /* 0: the timer is not running */
     uv_timer_t deadline_timer;
-    struct list soon;           /* struct loop_soon */
+    struct list soon; /* struct loop_soon */
     uv_prepare_t before_wait;
-    char *read_buffer;          /* LOOP_READ_BYTES, shared by all sockets: valid inside one read callback */
-    struct list posts;          /* struct loop_post, guarded by post_lock */
+    char *read_buffer; /* LOOP_READ_BYTES, shared by all sockets: valid inside one read callback */
+    struct list posts; /* struct loop_post, guarded by post_lock */
     uv_mutex_t post_lock;
     uv_async_t post_wake;
     bool closing;
 };
 
 void loop_init(struct loop *loop);
-void loop_run(struct loop *loop);     /* until loop_stop */
+void loop_run(struct loop *loop); /* until loop_stop */
 void loop_stop(struct loop *loop);
 /* Closes what loop_init opened and runs until every handle is closed. All users must have closed theirs. */
 void loop_release(struct loop *loop);
@@ -79,6 +79,7 @@ struct loop_job {
     void (*done)(struct loop_job *job);
 };
 
-void loop_work(struct loop *loop, struct loop_job *job, void (*work)(struct loop_job *), void (*done)(struct loop_job *));
+void loop_work(struct loop *loop, struct loop_job *job, void (*work)(struct loop_job *),
+               void (*done)(struct loop_job *));
 
 #endif

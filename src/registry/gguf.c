@@ -9,10 +9,10 @@
 
 #include "base/str.h"
 
-#define MAGIC 0x46554747u
-#define PIECE 65536
-#define MAX_DIMENSIONS 4
-#define KEY_SIZE 160
+#define MAGIC             0x46554747u
+#define PIECE             65536
+#define MAX_DIMENSIONS    4
+#define KEY_SIZE          160
 #define DEFAULT_ALIGNMENT 32
 
 enum value_type { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64, VALUE_TYPES };
@@ -20,11 +20,11 @@ enum value_type { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64
 static const unsigned char value_sizes[VALUE_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 struct cursor {
-    int fd;               /* -1: memory only */
-    const uint8_t *data;  /* the piece at hand */
-    size_t length, at;    /* of the piece */
-    uint64_t offset;      /* of the piece in the file */
-    uint64_t size;        /* of the file */
+    int fd;              /* -1: memory only */
+    const uint8_t *data; /* the piece at hand */
+    size_t length, at;   /* of the piece */
+    uint64_t offset;     /* of the piece in the file */
+    uint64_t size;       /* of the file */
     uint8_t *piece;
     const char *name;
     struct err *err;
@@ -32,8 +32,8 @@ struct cursor {
 
 static bool broken(struct cursor *c, const char *what)
 {
-    return err_set(c->err, ERR_MODEL_LOAD_FAILED, "%s is not a usable GGUF file: %s (at byte %llu of %llu)", c->name, what,
-                   (unsigned long long)(c->offset + c->at), (unsigned long long)c->size);
+    return err_set(c->err, ERR_MODEL_LOAD_FAILED, "%s is not a usable GGUF file: %s (at byte %llu of %llu)", c->name,
+                   what, (unsigned long long)(c->offset + c->at), (unsigned long long)c->size);
 }
 
 static uint64_t left(const struct cursor *c)
@@ -265,20 +265,20 @@ static const struct tensor_type {
     const char *name;
     unsigned elements, bytes;
 } tensor_types[] = {
-    {"F32", 1, 4},       {"F16", 1, 2},       {"Q4_0", 32, 18},    {"Q4_1", 32, 20},    {"", 0, 0},
-    {"", 0, 0},          {"Q5_0", 32, 22},    {"Q5_1", 32, 24},    {"Q8_0", 32, 34},    {"Q8_1", 32, 36},
-    {"Q2_K", 256, 84},   {"Q3_K", 256, 110},  {"Q4_K", 256, 144},  {"Q5_K", 256, 176},  {"Q6_K", 256, 210},
-    {"Q8_K", 256, 292},  {"IQ2_XXS", 256, 66}, {"IQ2_XS", 256, 74}, {"IQ3_XXS", 256, 98}, {"IQ1_S", 256, 50},
-    {"IQ4_NL", 32, 18},  {"IQ3_S", 256, 110}, {"IQ2_S", 256, 82},  {"IQ4_XS", 256, 136}, {"I8", 1, 1},
-    {"I16", 1, 2},       {"I32", 1, 4},       {"I64", 1, 8},       {"F64", 1, 8},       {"IQ1_M", 256, 56},
-    {"BF16", 1, 2},      {"", 0, 0},          {"", 0, 0},          {"", 0, 0},          {"TQ1_0", 256, 54},
-    {"TQ2_0", 256, 66},  {"", 0, 0},          {"", 0, 0},          {"", 0, 0},          {"MXFP4", 32, 17},
+    {"F32", 1, 4},      {"F16", 1, 2},        {"Q4_0", 32, 18},    {"Q4_1", 32, 20},     {"", 0, 0},
+    {"", 0, 0},         {"Q5_0", 32, 22},     {"Q5_1", 32, 24},    {"Q8_0", 32, 34},     {"Q8_1", 32, 36},
+    {"Q2_K", 256, 84},  {"Q3_K", 256, 110},   {"Q4_K", 256, 144},  {"Q5_K", 256, 176},   {"Q6_K", 256, 210},
+    {"Q8_K", 256, 292}, {"IQ2_XXS", 256, 66}, {"IQ2_XS", 256, 74}, {"IQ3_XXS", 256, 98}, {"IQ1_S", 256, 50},
+    {"IQ4_NL", 32, 18}, {"IQ3_S", 256, 110},  {"IQ2_S", 256, 82},  {"IQ4_XS", 256, 136}, {"I8", 1, 1},
+    {"I16", 1, 2},      {"I32", 1, 4},        {"I64", 1, 8},       {"F64", 1, 8},        {"IQ1_M", 256, 56},
+    {"BF16", 1, 2},     {"", 0, 0},           {"", 0, 0},          {"", 0, 0},           {"TQ1_0", 256, 54},
+    {"TQ2_0", 256, 66}, {"", 0, 0},           {"", 0, 0},          {"", 0, 0},           {"MXFP4", 32, 17},
 };
 #define TENSOR_TYPES (sizeof tensor_types / sizeof *tensor_types)
 
 struct tensors {
-    uint64_t end;                      /* of the data section, relative to its start */
-    uint64_t elements[TENSOR_TYPES];   /* a type */
+    uint64_t end;                    /* of the data section, relative to its start */
+    uint64_t elements[TENSOR_TYPES]; /* a type */
 };
 
 static bool take_elements(struct cursor *c, uint64_t *ret_elements)
@@ -308,7 +308,8 @@ static bool read_tensor(struct cursor *c, struct header *h, struct tensors *sum)
         return true; /* a type newer than this table: the engine will judge it */
     sum->elements[type] += elements;
     bytes = (elements + tensor_types[type].elements - 1) / tensor_types[type].elements;
-    if (__builtin_mul_overflow(bytes, (uint64_t)tensor_types[type].bytes, &bytes) || __builtin_add_overflow(offset, bytes, &end))
+    if (__builtin_mul_overflow(bytes, (uint64_t)tensor_types[type].bytes, &bytes) ||
+        __builtin_add_overflow(offset, bytes, &end))
         return broken(c, "a tensor lies beyond any file");
     h->gguf->tensor_bytes += bytes;
     if (end > sum->end)
@@ -322,9 +323,10 @@ static bool read_tensor(struct cursor *c, struct header *h, struct tensors *sum)
 static const char *file_type_name(uint64_t type)
 {
     static const char *const names[] = {
-        "F32", "F16", "Q4_0", "Q4_1", NULL, NULL, NULL, "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S",
-        "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
-        "IQ3_M", "IQ2_S", "IQ2_M", "IQ4_XS", "IQ1_M", "BF16", NULL, NULL, NULL, "TQ1_0", "TQ2_0", "MXFP4_MOE"};
+        "F32",    "F16",    "Q4_0",   "Q4_1",    NULL,     NULL,     NULL,     "Q8_0",   "Q5_0",     "Q5_1",
+        "Q2_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L",  "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",     "IQ2_XXS",
+        "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",  "IQ3_M",  "IQ2_S",    "IQ2_M",
+        "IQ4_XS", "IQ1_M",  "BF16",   NULL,      NULL,     NULL,     "TQ1_0",  "TQ2_0",  "MXFP4_MOE"};
     return type < sizeof names / sizeof *names ? names[type] : NULL;
 }
 

@@ -18,15 +18,16 @@ struct chat_templates;
  * ERR_NOT_SUPPORTED when strict; see chat_templates_explicit. */
 struct chat_templates *chat_templates_new(const struct engine_info *info, const char *override, struct err *err);
 void chat_templates_free(struct chat_templates *templates);
-bool chat_templates_explicit(const struct chat_templates *templates); /* the file carries one; else a generic stands in */
-bool chat_templates_think(const struct chat_templates *templates);    /* the template knows enable_thinking */
+bool chat_templates_explicit(
+    const struct chat_templates *templates);                       /* the file carries one; else a generic stands in */
+bool chat_templates_think(const struct chat_templates *templates); /* the template knows enable_thinking */
 
 enum chat_tool_choice { CHAT_TOOLS_AUTO, CHAT_TOOLS_NONE, CHAT_TOOLS_REQUIRED };
 
 /* All documents are OpenAI-shaped JSON texts, already validated by the caller; STR_NONE where absent. */
 struct chat_request {
-    struct str messages;        /* array; roles system, user, assistant, tool; content string, parts or null */
-    struct str tools;           /* array of {type:function,...}; a forced single tool is an array of one + REQUIRED */
+    struct str messages; /* array; roles system, user, assistant, tool; content string, parts or null */
+    struct str tools;    /* array of {type:function,...}; a forced single tool is an array of one + REQUIRED */
     enum chat_tool_choice tool_choice;
     bool parallel_tool_calls;
     struct str json_schema;     /* response_format's schema; "{}" for json_object */
@@ -39,7 +40,7 @@ struct chat_request {
 /* What to feed the scheduler with. Everything lies in the arena given to chat_render. */
 struct chat_prompt {
     struct str text;
-    const char *grammar;        /* NULL: none */
+    const char *grammar; /* NULL: none */
     bool grammar_lazy;
     const char *const *trigger_patterns;
     size_t trigger_pattern_count;
@@ -47,10 +48,10 @@ struct chat_prompt {
     size_t trigger_token_count;
     const engine_token *preserved;
     size_t preserved_count;
-    const struct str *stops;    /* the template's additional stop strings */
+    const struct str *stops; /* the template's additional stop strings */
     size_t stop_count;
     const char *grammar_prefill; /* generation prompt that the grammar must accept first, or NULL */
-    struct chat_format *format; /* for chat_parser_new; freed with the arena */
+    struct chat_format *format;  /* for chat_parser_new; freed with the arena */
 };
 
 /* ERR_INVALID_PARAMETERS with the template's own words when it refuses the messages; with param "response_format" or
@@ -66,10 +67,10 @@ const char *chat_schema_to_grammar(struct str schema, struct arena *arena, struc
 struct chat_parser;
 
 struct chat_delta {
-    struct str content, reasoning;   /* "" where nothing new */
-    int tool_index;                  /* -1: none */
-    struct str tool_id, tool_name;   /* set in a call's first delta only */
-    struct str tool_arguments;       /* a fragment of JSON text */
+    struct str content, reasoning; /* "" where nothing new */
+    int tool_index;                /* -1: none */
+    struct str tool_id, tool_name; /* set in a call's first delta only */
+    struct str tool_arguments;     /* a fragment of JSON text */
 };
 
 struct chat_parser *chat_parser_new(const struct chat_prompt *prompt);

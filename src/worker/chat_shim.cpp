@@ -29,8 +29,8 @@ extern "C" {
 #include <vector>
 
 #define PARSE_ALWAYS_BELOW 4096 /* bytes; a longer reply is parsed when it has grown by 1/PARSE_FRACTION */
-#define PARSE_FRACTION 128
-#define TOOL_ID_CHARS 24
+#define PARSE_FRACTION     128
+#define TOOL_ID_CHARS      24
 
 struct chat_templates {
     common_chat_templates_ptr common;
@@ -55,7 +55,8 @@ static const char *to_arena(struct arena *arena, const std::string &text)
 
 /* ---- schemas ---- */
 
-namespace {
+namespace
+{
 
 struct schema_error : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -63,13 +64,49 @@ struct schema_error : std::runtime_error {
 
 using keys = std::set<std::string>;
 
-const keys constraints = {
-    "$dynamicRef", "$recursiveRef", "$ref", "additionalItems", "additionalProperties", "allOf", "anyOf", "const",
-    "contains", "dependencies", "dependentRequired", "dependentSchemas", "else", "enum", "exclusiveMaximum",
-    "exclusiveMinimum", "format", "if", "items", "maxContains", "maxItems", "maxLength", "maxProperties", "maximum",
-    "minContains", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "not", "oneOf", "pattern",
-    "patternProperties", "prefixItems", "properties", "propertyNames", "required", "then", "type",
-    "unevaluatedItems", "unevaluatedProperties", "uniqueItems"};
+const keys constraints = {"$dynamicRef",
+                          "$recursiveRef",
+                          "$ref",
+                          "additionalItems",
+                          "additionalProperties",
+                          "allOf",
+                          "anyOf",
+                          "const",
+                          "contains",
+                          "dependencies",
+                          "dependentRequired",
+                          "dependentSchemas",
+                          "else",
+                          "enum",
+                          "exclusiveMaximum",
+                          "exclusiveMinimum",
+                          "format",
+                          "if",
+                          "items",
+                          "maxContains",
+                          "maxItems",
+                          "maxLength",
+                          "maxProperties",
+                          "maximum",
+                          "minContains",
+                          "minItems",
+                          "minLength",
+                          "minProperties",
+                          "minimum",
+                          "multipleOf",
+                          "not",
+                          "oneOf",
+                          "pattern",
+                          "patternProperties",
+                          "prefixItems",
+                          "properties",
+                          "propertyNames",
+                          "required",
+                          "then",
+                          "type",
+                          "unevaluatedItems",
+                          "unevaluatedProperties",
+                          "uniqueItems"};
 
 class schema_check
 {
@@ -168,8 +205,7 @@ class schema_check
 
     static void check_string(const common_json &schema, const std::string &path)
     {
-        static const keys formats = {"date",  "time",  "date-time", "uuid",  "uuid1",
-                                     "uuid2", "uuid3", "uuid4",     "uuid5"};
+        static const keys formats = {"date", "time", "date-time", "uuid", "uuid1", "uuid2", "uuid3", "uuid4", "uuid5"};
         if (schema.contains("pattern")) {
             allow(schema, path, {"type", "pattern"});
             common_json alone = common_json::object({{"type", "string"}});
@@ -268,7 +304,8 @@ void check_tools(const common_json &tools)
         if (!tool.is_object() || !tool.contains("function") || !tool.at("function").is_object())
             throw schema_error("a tool has no \"function\"");
         const common_json &function = tool.at("function");
-        bool strict = function.contains("strict") && function.at("strict").is_boolean() && function.at("strict") == true;
+        bool strict =
+            function.contains("strict") && function.at("strict").is_boolean() && function.at("strict") == true;
         if (!strict || !function.contains("parameters") || !function.at("parameters").is_object())
             continue;
         const common_json &parameters = function.at("parameters");
@@ -374,7 +411,7 @@ static void put_triggers(const common_chat_params &params, const struct engine_o
     prompt->trigger_tokens = tokens;
     for (const auto &trigger : params.grammar_triggers) {
         bool word = trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD;
-        engine_token token = word                                                 ? single_token(ops, engine, trigger.value)
+        engine_token token = word ? single_token(ops, engine, trigger.value)
                              : trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN ? trigger.token
                                                                                  : ENGINE_TOKEN_NONE;
         if (token != ENGINE_TOKEN_NONE)
@@ -392,7 +429,8 @@ static void put_texts(const common_chat_params &params, const struct engine_ops 
                       struct arena *arena, struct chat_prompt *prompt)
 {
     prompt->text = arena_str(arena, {params.prompt.data(), params.prompt.size()});
-    auto *stops = static_cast<struct str *>(arena_alloc(arena, (params.additional_stops.size() + 1) * sizeof(struct str)));
+    auto *stops =
+        static_cast<struct str *>(arena_alloc(arena, (params.additional_stops.size() + 1) * sizeof(struct str)));
     prompt->stops = stops;
     for (const auto &stop : params.additional_stops)
         stops[prompt->stop_count++] = arena_str(arena, {stop.data(), stop.size()});
@@ -476,8 +514,9 @@ static void tell_tools(common_chat_templates_inputs &inputs)
                        "and nothing else.";
     for (auto &message : inputs.messages) {
         for (const auto &call : message.tool_calls)
-            message.content += "<tool_call>\n{\"name\": " + common_json::make(call.name).dump() + ", \"arguments\": " +
-                               (call.arguments.empty() ? "{}" : call.arguments) + "}\n</tool_call>";
+            message.content += "<tool_call>\n{\"name\": " + common_json::make(call.name).dump() +
+                               ", \"arguments\": " + (call.arguments.empty() ? "{}" : call.arguments) +
+                               "}\n</tool_call>";
         message.tool_calls.clear();
         if (message.role == "tool") {
             message.role = "user";

@@ -17,8 +17,13 @@
 void detok_init(struct detok *detok, const struct engine_ops *ops, const struct engine *engine, bool special,
                 const engine_token *preserved, size_t preserved_count, const struct str *stops, size_t stop_count)
 {
-    *detok = (struct detok){.ops = ops, .engine = engine, .special = special, .preserved = preserved,
-                            .preserved_count = preserved_count, .stops = stops, .stop_count = stop_count,
+    *detok = (struct detok){.ops = ops,
+                            .engine = engine,
+                            .special = special,
+                            .preserved = preserved,
+                            .preserved_count = preserved_count,
+                            .stops = stops,
+                            .stop_count = stop_count,
                             .stopped = -1};
     for (size_t i = 0; i < stop_count; i++)
         if (stops[i].n > detok->stop_longest)

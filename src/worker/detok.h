@@ -15,13 +15,13 @@ struct detok {
     const struct str *stops;
     size_t stop_count;
     size_t stop_longest;
-    struct buf held;         /* bytes not yet given out */
-    size_t searched;         /* held[0..searched) holds no stop's beginning that could still complete */
-    uint64_t given;          /* bytes given out or dropped so far */
-    uint64_t *ends;          /* ring: where each token not yet given out ends, counted from the first byte */
+    struct buf held; /* bytes not yet given out */
+    size_t searched; /* held[0..searched) holds no stop's beginning that could still complete */
+    uint64_t given;  /* bytes given out or dropped so far */
+    uint64_t *ends;  /* ring: where each token not yet given out ends, counted from the first byte */
     unsigned end_first, end_count, end_capacity;
-    uint64_t out_end;        /* where the last token that is out ends */
-    int stopped;             /* index of the stop string that was found, or -1 */
+    uint64_t out_end; /* where the last token that is out ends */
+    int stopped;      /* index of the stop string that was found, or -1 */
 };
 
 /* Everything pointed to must outlive it. */

@@ -36,7 +36,7 @@ struct engine_config {
     unsigned threads;      /* 0: the cores this process may use */
     int gpu_layers;        /* -1: as many as fit */
     enum engine_flash flash;
-    const char *kv_type;   /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
+    const char *kv_type; /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
     bool memory_map, memory_lock;
     enum engine_pooling pooling; /* DEFAULT: the file's, else mean */
     /* Called while loading with 0..1; return false to stop. May be NULL. */
@@ -46,28 +46,28 @@ struct engine_config {
 
 /* Fixed after open. Strings live as long as the engine. */
 struct engine_info {
-    const char *name;            /* engine's name: "llama", "fake" */
-    const char *build;           /* engine's version, for system_fingerprint */
-    const char *description;     /* e.g. "llama 135M Q4_1" */
+    const char *name;        /* engine's name: "llama", "fake" */
+    const char *build;       /* engine's version, for system_fingerprint */
+    const char *description; /* e.g. "llama 135M Q4_1" */
     const char *architecture;
     const char *quantization;
-    const char *model_name;      /* general.name or "" */
-    const char *chat_template;   /* Jinja source or "" */
+    const char *model_name;    /* general.name or "" */
+    const char *chat_template; /* Jinja source or "" */
     const char *bos_text, *eos_text;
     uint64_t weight_bytes, parameters, state_bytes; /* state_bytes: KV and compute buffers */
-    unsigned vocabulary;         /* tokens: the length of a row of logits */
-    unsigned context;            /* cells shared by all sequences */
-    unsigned context_sequence;   /* tokens one sequence may hold */
+    unsigned vocabulary;                            /* tokens: the length of a row of logits */
+    unsigned context;                               /* cells shared by all sequences */
+    unsigned context_sequence;                      /* tokens one sequence may hold */
     unsigned context_train;
     unsigned embedding_size;
     unsigned sequences, batch, ubatch, threads;
     unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos;
-    bool can_trim;               /* a sequence's tail can be dropped (not so for recurrent models) */
-    bool embedding_only;         /* encoder model: no logits */
+    bool can_trim;       /* a sequence's tail can be dropped (not so for recurrent models) */
+    bool embedding_only; /* encoder model: no logits */
     engine_token bos, eos, fim_prefix, fim_suffix, fim_middle; /* ENGINE_TOKEN_NONE where absent */
-    const void *llama_model;     /* for chat_shim.cpp; NULL with the fake engine */
+    const void *llama_model;                                   /* for chat_shim.cpp; NULL with the fake engine */
 };
 
 struct engine;
@@ -83,8 +83,8 @@ struct engine_row {
 
 enum engine_status {
     ENGINE_OK,
-    ENGINE_FULL,    /* no cells left for this batch; nothing was changed */
-    ENGINE_FAILED   /* the context is in doubt: the worker must end */
+    ENGINE_FULL,  /* no cells left for this batch; nothing was changed */
+    ENGINE_FAILED /* the context is in doubt: the worker must end */
 };
 
 struct engine_candidate {
@@ -124,8 +124,8 @@ struct engine_ops {
      * grammar sleeps until one of the trigger patterns (regular expressions over the generated text) or trigger tokens
      * appears. Any thread; one grammar belongs to one thread at a time. */
     struct engine_grammar *(*grammar_new)(const struct engine *engine, const char *text, bool lazy,
-                                          const char *const *patterns, size_t pattern_count,
-                                          const engine_token *tokens, size_t token_count, struct err *err);
+                                          const char *const *patterns, size_t pattern_count, const engine_token *tokens,
+                                          size_t token_count, struct err *err);
     struct engine_grammar *(*grammar_copy)(const struct engine_grammar *grammar);
     void (*grammar_free)(struct engine_grammar *grammar);
     /* Sets the logit of every candidate that the grammar forbids now to -INFINITY. */

@@ -16,15 +16,15 @@
 #include "worker/engine.h"
 #include "worker/seq.h"
 
-#define BOS 256
-#define EOS 257
+#define BOS              256
+#define EOS              257
 #define LEAST_VOCABULARY 260
-#define EMBEDDING 16
-#define ETX 3
-#define LOUD 12.0f   /* logit of the token meant */
-#define QUIET 8.0f   /* of any letter */
-#define PROGRESS 10  /* calls of on_progress */
-#define SCORED 8     /* rows of logits besides one a sequence */
+#define EMBEDDING        16
+#define ETX              3
+#define LOUD             12.0f /* logit of the token meant */
+#define QUIET            8.0f  /* of any letter */
+#define PROGRESS         10    /* calls of on_progress */
+#define SCORED           8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
     uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch;
@@ -64,8 +64,8 @@ static bool read_setting(struct fake_settings *settings, struct str name, struct
 static bool read_settings(struct fake_settings *settings, const struct engine_config *config, struct err *err)
 {
     struct str rest = str_from(config->path);
-    *settings = (struct fake_settings){.vocab = LEAST_VOCABULARY, .context = 4096, .sequences = 16, .trim = 1,
-                                       .batch = 512};
+    *settings =
+        (struct fake_settings){.vocab = LEAST_VOCABULARY, .context = 4096, .sequences = 16, .trim = 1, .batch = 512};
     if (config->context_size)
         settings->context = config->context_size;
     if (config->sequences)
@@ -107,15 +107,32 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
     struct engine *engine = mem_calloc(1, sizeof *engine);
     engine->settings = settings;
     unsigned batch = (unsigned)(settings.batch < settings.sequences ? settings.sequences : settings.batch);
-    engine->info = (struct engine_info){
-        .name = "fake", .build = "1", .description = "fake", .architecture = "fake", .quantization = "none",
-        .model_name = "fake", .chat_template = "", .bos_text = "<bos>", .eos_text = "<eos>",
-        .vocabulary = (unsigned)settings.vocab, .context = (unsigned)settings.context,
-        .context_sequence = (unsigned)settings.context, .context_train = (unsigned)settings.context,
-        .embedding_size = EMBEDDING, .sequences = (unsigned)settings.sequences,
-        .outputs = (unsigned)settings.sequences + SCORED, .batch = batch, .ubatch = batch,
-        .threads = 1, .pooling = ENGINE_POOLING_MEAN, .can_trim = settings.trim != 0, .bos = BOS, .eos = EOS,
-        .fim_prefix = ENGINE_TOKEN_NONE, .fim_suffix = ENGINE_TOKEN_NONE, .fim_middle = ENGINE_TOKEN_NONE};
+    engine->info = (struct engine_info){.name = "fake",
+                                        .build = "1",
+                                        .description = "fake",
+                                        .architecture = "fake",
+                                        .quantization = "none",
+                                        .model_name = "fake",
+                                        .chat_template = "",
+                                        .bos_text = "<bos>",
+                                        .eos_text = "<eos>",
+                                        .vocabulary = (unsigned)settings.vocab,
+                                        .context = (unsigned)settings.context,
+                                        .context_sequence = (unsigned)settings.context,
+                                        .context_train = (unsigned)settings.context,
+                                        .embedding_size = EMBEDDING,
+                                        .sequences = (unsigned)settings.sequences,
+                                        .outputs = (unsigned)settings.sequences + SCORED,
+                                        .batch = batch,
+                                        .ubatch = batch,
+                                        .threads = 1,
+                                        .pooling = ENGINE_POOLING_MEAN,
+                                        .can_trim = settings.trim != 0,
+                                        .bos = BOS,
+                                        .eos = EOS,
+                                        .fim_prefix = ENGINE_TOKEN_NONE,
+                                        .fim_suffix = ENGINE_TOKEN_NONE,
+                                        .fim_middle = ENGINE_TOKEN_NONE};
     seq_table_init(&engine->table, engine->info.sequences, engine->info.context);
     engine->logits = mem_calloc(batch, settings.vocab * sizeof *engine->logits);
     return engine;

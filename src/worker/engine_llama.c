@@ -21,11 +21,11 @@
 #include "worker/chat_shim.h"
 #include "worker/engine.h"
 
-#define DEFAULT_CONTEXT 8192
-#define DEFAULT_BATCH 2048
-#define DEFAULT_UBATCH 512
+#define DEFAULT_CONTEXT   8192
+#define DEFAULT_BATCH     2048
+#define DEFAULT_UBATCH    512
 #define DEFAULT_SEQUENCES 16
-#define ALL_LAYERS 999
+#define ALL_LAYERS        999
 
 struct engine {
     struct engine_info info;
@@ -103,8 +103,8 @@ static const char *meta(struct engine *engine, const char *key)
 static const char *token_text(struct engine *engine, llama_token token)
 {
     char text[256];
-    int length = token == LLAMA_TOKEN_NULL ? 0
-                                           : llama_token_to_piece(engine->vocab, token, text, sizeof text - 1, 0, true);
+    int length =
+        token == LLAMA_TOKEN_NULL ? 0 : llama_token_to_piece(engine->vocab, token, text, sizeof text - 1, 0, true);
     text[length > 0 ? length : 0] = '\0';
     return keep(engine, text);
 }
@@ -150,8 +150,8 @@ static enum engine_pooling choose_pooling(const struct engine *engine, enum engi
     if (configured != ENGINE_POOLING_DEFAULT)
         return configured;
     snprintf(key, sizeof key, "%s.pooling_type", engine->info.architecture);
-    if (llama_model_meta_val_str(engine->model, key, value, sizeof value) < 0 || !str_u64(str_from(value), 4, &number) ||
-        number == 0)
+    if (llama_model_meta_val_str(engine->model, key, value, sizeof value) < 0 ||
+        !str_u64(str_from(value), 4, &number) || number == 0)
         return ENGINE_POOLING_MEAN;
     return by_number[number];
 }
@@ -161,7 +161,8 @@ static bool is_encoder(const struct engine *engine)
 {
     char key[128], value[16];
     snprintf(key, sizeof key, "%s.attention.causal", engine->info.architecture);
-    bool acausal = llama_model_meta_val_str(engine->model, key, value, sizeof value) >= 0 && strcmp(value, "false") == 0;
+    bool acausal =
+        llama_model_meta_val_str(engine->model, key, value, sizeof value) >= 0 && strcmp(value, "false") == 0;
     return acausal || (llama_model_has_encoder(engine->model) && !llama_model_has_decoder(engine->model));
 }
 
@@ -175,9 +176,8 @@ static bool load_model(struct engine *engine, const struct engine_config *config
 {
     struct llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = config->gpu_layers < 0 ? ALL_LAYERS : config->gpu_layers;
-    params.load_mode = config->memory_map
-                           ? (config->memory_lock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
-                           : (config->memory_lock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
+    params.load_mode = config->memory_map ? (config->memory_lock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
+                                          : (config->memory_lock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
     params.progress_callback = on_load_progress;
     params.progress_callback_user_data = (void *)config;
     last_error[0] = '\0';
@@ -336,8 +336,8 @@ static int llama_engine_tokenize(const struct engine *engine, struct str text, b
 {
     if (text.n > INT32_MAX / 2 || llama_vocab_type(engine->vocab) == LLAMA_VOCAB_TYPE_NONE)
         return -1;
-    int count = llama_tokenize(engine->vocab, text.p ? text.p : "", (int)text.n, out, capacity, add_special,
-                               parse_special);
+    int count =
+        llama_tokenize(engine->vocab, text.p ? text.p : "", (int)text.n, out, capacity, add_special, parse_special);
     return count == INT32_MIN ? -1 : count < 0 ? -count : count;
 }
 

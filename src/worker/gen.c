@@ -97,12 +97,18 @@ static struct sample_params sample_params(struct gen *gen, unsigned index)
         tokens[i] = params->bias[i].token;
         values[i] = params->bias[i].bias;
     }
-    return (struct sample_params){.temperature = params->temperature, .top_p = params->top_p, .min_p = params->min_p,
-                                  .typical_p = params->typical_p, .top_k = params->top_k,
+    return (struct sample_params){.temperature = params->temperature,
+                                  .top_p = params->top_p,
+                                  .min_p = params->min_p,
+                                  .typical_p = params->typical_p,
+                                  .top_k = params->top_k,
                                   .presence_penalty = params->presence_penalty,
                                   .frequency_penalty = params->frequency_penalty,
-                                  .repeat_penalty = params->repeat_penalty, .repeat_last_n = params->repeat_last_n,
-                                  .bias_tokens = tokens, .bias_values = values, .bias_count = params->bias_count,
+                                  .repeat_penalty = params->repeat_penalty,
+                                  .repeat_last_n = params->repeat_last_n,
+                                  .bias_tokens = tokens,
+                                  .bias_values = values,
+                                  .bias_count = params->bias_count,
                                   .seed = params->seed + index};
 }
 
@@ -116,7 +122,8 @@ static void branch_init(struct branch *branch, struct gen *gen, unsigned index, 
     branch->index = index;
     branch->sequence = -1;
     branch->count = gen->prompt_count;
-    branch->tokens = arena_alloc(&gen->arena, ((size_t)gen->prompt_count + gen->max_tokens + 1) * sizeof *branch->tokens);
+    branch->tokens =
+        arena_alloc(&gen->arena, ((size_t)gen->prompt_count + gen->max_tokens + 1) * sizeof *branch->tokens);
     memcpy(branch->tokens, gen->prompt, gen->prompt_count * sizeof *branch->tokens);
     sampler_init(&branch->sampler, &sample, ops->info(engine)->vocabulary);
     detok_init(&branch->detok, ops, engine, params->special_text, params->preserved, params->preserved_count,

@@ -19,9 +19,9 @@ struct branch {
     struct list link; /* in a waiting list, or alone */
     struct gen *gen;
     unsigned index;
-    int sequence;          /* -1: none */
-    engine_token *tokens;  /* prompt, then what was generated */
-    unsigned count, done;  /* tokens there are; of these decoded */
+    int sequence;                  /* -1: none */
+    engine_token *tokens;          /* prompt, then what was generated */
+    unsigned count, done;          /* tokens there are; of these decoded */
     unsigned first_row, row_count; /* in the step's batch */
     unsigned generated;
     bool ended;

@@ -15,10 +15,10 @@
 
 #include "base/mem.h"
 
-#define LANES 16
-#define BLOCK 1024
-#define BINS 512
-#define COLDEST 1e-5f /* below, its inverse would overflow: argmax */
+#define LANES     16
+#define BLOCK     1024
+#define BINS      512
+#define COLDEST   1e-5f /* below, its inverse would overflow: argmax */
 #define BIN_RANGE 32.0f /* nats below the maximum that the histogram resolves; the rest shares the last bin */
 
 void sample_space_init(struct sample_space *space, unsigned vocabulary)
@@ -358,8 +358,8 @@ static unsigned cut_typical(const struct sampler *sampler, struct sample_space *
     struct surprise *order = mem_alloc(count * sizeof *order);
     for (unsigned i = 0; i < count; i++) {
         float p = space->weights[i] / total;
-        order[i] = (struct surprise){.distance = p > 0 ? fabsf(-logf(p) - entropy) : INFINITY, .weight = p,
-                                     .candidate = space->candidates[i]};
+        order[i] = (struct surprise){
+            .distance = p > 0 ? fabsf(-logf(p) - entropy) : INFINITY, .weight = p, .candidate = space->candidates[i]};
     }
     qsort(order, count, sizeof *order, compare_surprise);
     unsigned kept = 0;

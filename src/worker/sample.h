@@ -31,7 +31,7 @@ struct sampler {
     unsigned *counts;       /* generated tokens by id; NULL when no penalty asks for it */
     engine_token *distinct; /* those with a count */
     unsigned distinct_count, distinct_capacity;
-    unsigned *stamps;       /* for repeat_penalty: tokens already treated in this round */
+    unsigned *stamps; /* for repeat_penalty: tokens already treated in this round */
     unsigned stamp;
 };
 

@@ -188,7 +188,8 @@ static bool embed_next(struct sched *sched)
         return false;
     sched->stats.prompt_tokens += gen->prompt_count;
     if (status == ENGINE_FULL) {
-        sched_fail_gen(sched, gen, ERR_INSUFFICIENT_MEMORY, "there is not enough memory to embed an input of this length");
+        sched_fail_gen(sched, gen, ERR_INSUFFICIENT_MEMORY,
+                       "there is not enough memory to embed an input of this length");
         return true;
     }
     gen_add_event(gen, &(struct gen_event){.kind = GEN_EVENT_EMBEDDING, .embedding = gen->embedding});
@@ -367,8 +368,9 @@ static bool check_request(const struct sched *sched, const struct gen_request *r
                        request->token_count);
     for (size_t i = 0; i < request->token_count; i++)
         if (request->tokens[i] < 0 || (unsigned)request->tokens[i] >= info->vocabulary)
-            return err_set_param(err, ERR_INVALID_PARAMETERS, "prompt", "token %d is not in the model's vocabulary of %u",
-                                 (int)request->tokens[i], info->vocabulary);
+            return err_set_param(err, ERR_INVALID_PARAMETERS, "prompt",
+                                 "token %d is not in the model's vocabulary of %u", (int)request->tokens[i],
+                                 info->vocabulary);
     return true;
 }
 
@@ -385,8 +387,10 @@ static bool enqueue(struct sched *sched, struct gen *gen, struct err *err)
     pthread_mutex_unlock(&sched->lock);
     if (failed)
         return err_set(err, ERR_MODEL_CRASHED, "the engine has failed");
-    if (full && err_set(err, ERR_SERVER_OVERLOADED, "%u requests are waiting already; try again later",
-                        sched->config.queue_size) == false && err)
+    if (full &&
+        err_set(err, ERR_SERVER_OVERLOADED, "%u requests are waiting already; try again later",
+                sched->config.queue_size) == false &&
+        err)
         err->retry_after_ms = LIMIT_RETRY_AFTER_MS;
     return !full;
 }

@@ -18,26 +18,26 @@ struct gen_bias {
 
 /* How to pick tokens. Zero-initialise, then gen_params_default. */
 struct gen_params {
-    unsigned max_tokens;       /* per choice; 0 is allowed only with score_prompt; clamped to the context's room */
-    float temperature;         /* 0: argmax, lowest id wins ties */
+    unsigned max_tokens;           /* per choice; 0 is allowed only with score_prompt; clamped to the context's room */
+    float temperature;             /* 0: argmax, lowest id wins ties */
     float top_p, min_p, typical_p; /* 1, 0, 1: off */
-    unsigned top_k;            /* 0: off */
+    unsigned top_k;                /* 0: off */
     float presence_penalty, frequency_penalty; /* over the generated tokens only, as OpenAI defines them */
-    float repeat_penalty;      /* 1: off */
-    unsigned repeat_last_n;    /* tokens repeat_penalty looks back over, prompt included */
+    float repeat_penalty;                      /* 1: off */
+    unsigned repeat_last_n;                    /* tokens repeat_penalty looks back over, prompt included */
     bool has_seed;
-    uint64_t seed;             /* choice i uses seed + i */
+    uint64_t seed; /* choice i uses seed + i */
     const struct gen_bias *bias;
     size_t bias_count;
-    unsigned logprobs;         /* alternatives a token wants besides itself; with want_logprobs */
+    unsigned logprobs; /* alternatives a token wants besides itself; with want_logprobs */
     bool want_logprobs;
-    bool ignore_end;           /* go on behind end-of-generation tokens (benchmarks) */
-    bool special_text;         /* render control tokens into the text (chat parsing needs some) */
+    bool ignore_end;               /* go on behind end-of-generation tokens (benchmarks) */
+    bool special_text;             /* render control tokens into the text (chat parsing needs some) */
     const engine_token *preserved; /* control tokens rendered even without special_text */
     size_t preserved_count;
-    const struct str *stops;   /* stop strings: matched on text, never leaked */
+    const struct str *stops; /* stop strings: matched on text, never leaked */
     size_t stop_count;
-    const char *grammar;       /* GBNF or NULL */
+    const char *grammar; /* GBNF or NULL */
     bool grammar_lazy;
     const char *const *trigger_patterns;
     size_t trigger_pattern_count;
@@ -54,11 +54,11 @@ struct gen_request {
     enum gen_kind kind;
     const engine_token *tokens; /* the prompt; copied */
     size_t token_count;
-    unsigned choices;           /* sequences that share this prompt's prefill; 1.. */
-    bool score_prompt;          /* log probabilities of the prompt's own tokens (echo + logprobs) */
-    struct gen_params params;   /* everything it points to is copied */
-    uint64_t deadline_ms;       /* loop_now_ms scale; 0: none. Passed while queued or running: ERR_TIMEOUT */
-    int priority;               /* 0 interactive, 1 batch */
+    unsigned choices;         /* sequences that share this prompt's prefill; 1.. */
+    bool score_prompt;        /* log probabilities of the prompt's own tokens (echo + logprobs) */
+    struct gen_params params; /* everything it points to is copied */
+    uint64_t deadline_ms;     /* loop_now_ms scale; 0: none. Passed while queued or running: ERR_TIMEOUT */
+    int priority;             /* 0 interactive, 1 batch */
 };
 
 enum gen_finish { GEN_FINISH_STOP, GEN_FINISH_LENGTH };
@@ -70,10 +70,10 @@ struct gen_alternative {
 
 struct gen_logprob {
     engine_token token;
-    float logprob;                    /* natural log, of the model's distribution at temperature 1 */
+    float logprob;                     /* natural log, of the model's distribution at temperature 1 */
     const struct gen_alternative *top; /* most probable first */
     size_t top_count;
-    bool first;                       /* the prompt's first token: no probability exists */
+    bool first; /* the prompt's first token: no probability exists */
 };
 
 struct gen_timings {
@@ -97,22 +97,22 @@ struct gen_event { /* valid during the call */
     struct str text;
     const struct gen_logprob *logprobs; /* one a token, for the tokens whose text is now out */
     size_t logprob_count;
-    unsigned token_count;               /* TEXT: generated tokens behind this text */
-    enum gen_finish finish;             /* FINISHED */
-    struct str stop;                    /* FINISHED by a stop string: which, else STR_NONE */
-    unsigned generated_tokens;          /* FINISHED: this choice's tokens, end token not counted */
-    double mean_logprob;                /* FINISHED with want_logprobs: for best_of */
+    unsigned token_count;      /* TEXT: generated tokens behind this text */
+    enum gen_finish finish;    /* FINISHED */
+    struct str stop;           /* FINISHED by a stop string: which, else STR_NONE */
+    unsigned generated_tokens; /* FINISHED: this choice's tokens, end token not counted */
+    double mean_logprob;       /* FINISHED with want_logprobs: for best_of */
     const float *embedding;
-    const struct gen_timings *timings;  /* DONE */
-    const struct err *err;              /* FAILED */
+    const struct gen_timings *timings; /* DONE */
+    const struct err *err;             /* FAILED */
 };
 
 typedef void gen_on_event(void *arg, const struct gen_event *event); /* loop thread */
 
 struct sched_config {
     const struct engine_ops *ops;
-    struct engine *engine;     /* taken over; closed by sched_free */
-    struct loop *loop;         /* where events go */
+    struct engine *engine; /* taken over; closed by sched_free */
+    struct loop *loop;     /* where events go */
     unsigned queue_size;
     void (*on_fatal)(void *arg, const struct err *err); /* loop thread: the engine failed; the worker must end */
     void *arg;

@@ -9,7 +9,9 @@ static void add_rows(struct sched *sched, struct branch *branch, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         unsigned position = branch->done + i;
         sched->rows[sched->row_count++] = (struct engine_row){
-            .token = branch->tokens[position], .position = position, .sequence = (unsigned)branch->sequence,
+            .token = branch->tokens[position],
+            .position = position,
+            .sequence = (unsigned)branch->sequence,
             .logits = position + 1 == branch->count || (scoring && position + 1 >= branch->gen->scored_count)};
     }
 }

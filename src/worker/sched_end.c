@@ -71,12 +71,13 @@ void sched_finish_branch(struct sched *sched, struct branch *branch, enum gen_fi
 {
     struct gen *gen = branch->gen;
     int stop = branch->detok.stopped;
-    gen_add_event(gen, &(struct gen_event){.kind = GEN_EVENT_FINISHED, .choice = branch->index, .finish = finish,
-                                           .stop = stop >= 0 ? gen->params.stops[stop] : STR_NONE,
-                                           .generated_tokens = branch->generated,
-                                           .mean_logprob = branch->generated
-                                                               ? branch->logprob_sum / branch->generated
-                                                               : 0});
+    gen_add_event(gen,
+                  &(struct gen_event){.kind = GEN_EVENT_FINISHED,
+                                      .choice = branch->index,
+                                      .finish = finish,
+                                      .stop = stop >= 0 ? gen->params.stops[stop] : STR_NONE,
+                                      .generated_tokens = branch->generated,
+                                      .mean_logprob = branch->generated ? branch->logprob_sum / branch->generated : 0});
     sched_end_branch(sched, branch);
     if (gen->live == 0)
         sched_gen_done(sched, gen);

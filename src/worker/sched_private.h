@@ -63,7 +63,7 @@ static inline bool branch_is_scoring(const struct branch *branch)
 }
 
 /* sched_end.c */
-void sched_start_gen(struct sched *sched, struct gen *gen); /* counts it as started; twice is fine */
+void sched_start_gen(struct sched *sched, struct gen *gen);            /* counts it as started; twice is fine */
 void sched_leave_sequence(struct sched *sched, struct branch *branch); /* its tokens stay there as a cache */
 void sched_end_branch(struct sched *sched, struct branch *branch);
 void sched_finish_branch(struct sched *sched, struct branch *branch, enum gen_finish finish);
@@ -71,9 +71,9 @@ void sched_gen_done(struct sched *sched, struct gen *gen);
 void sched_fail_gen(struct sched *sched, struct gen *gen, enum err_code code, const char *message);
 
 /* sched_room.c */
-bool sched_trim(struct sched *sched, unsigned id, unsigned length); /* false: the sequence had to be emptied */
-bool sched_make_room(struct sched *sched, unsigned needed, int not); /* forgets idle sequences, never `not` */
-bool sched_preempt(struct sched *sched); /* false: only one branch runs */
+bool sched_trim(struct sched *sched, unsigned id, unsigned length);   /* false: the sequence had to be emptied */
+bool sched_make_room(struct sched *sched, unsigned needed, int not ); /* forgets idle sequences, never `not` */
+bool sched_preempt(struct sched *sched);                              /* false: only one branch runs */
 bool sched_admit(struct sched *sched); /* waiting branches to sequences; true: some were placed */
 
 /* sched_batch.c */

@@ -1,4 +1,5 @@
-/* Which branch holds which sequence, and the cells behind them: admission with prefix reuse, forgetting, pre-emption. */
+/* Which branch holds which sequence, and the cells behind them: admission with prefix reuse, forgetting, pre-emption.
+ */
 #include "worker/sched_private.h"
 
 #define ADMIT_SCAN 64 /* waiting branches looked at in one step */
@@ -14,10 +15,10 @@ bool sched_trim(struct sched *sched, unsigned id, unsigned length)
 }
 
 /* Forgets idle sequences, oldest first but never `not`, until needed cells are free. */
-bool sched_make_room(struct sched *sched, unsigned needed, int not)
+bool sched_make_room(struct sched *sched, unsigned needed, int not )
 {
     while (sched->table.cells - sched->table.cells_used < needed) {
-        int oldest = seq_idle_oldest(&sched->table, not);
+        int oldest = seq_idle_oldest(&sched->table, not );
         if (oldest < 0)
             return false;
         sched_trim(sched, (unsigned)oldest, 0);
@@ -64,12 +65,12 @@ static bool worth_waiting(const struct sched *sched, const struct branch *branch
 }
 
 /* An idle sequence emptied for a new branch. */
-static int empty_sequence(struct sched *sched, int not)
+static int empty_sequence(struct sched *sched, int not )
 {
     int id = seq_idle_empty(&sched->table);
     if (id >= 0)
         return id;
-    id = seq_idle_oldest(&sched->table, not);
+    id = seq_idle_oldest(&sched->table, not );
     if (id >= 0)
         sched_trim(sched, (unsigned)id, 0);
     return id;

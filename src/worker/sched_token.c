@@ -17,9 +17,12 @@ static void emit(struct sched *sched, struct branch *branch, bool final)
     assert(scored <= branch->logprob_count);
     for (unsigned i = 0; i < scored; i++)
         branch->logprobs[i].top = branch->tops + (size_t)i * gen->params.logprobs;
-    gen_add_event(gen, &(struct gen_event){.kind = GEN_EVENT_TEXT, .choice = branch->index,
-                                           .text = buf_view(&sched->text), .logprobs = branch->logprobs,
-                                           .logprob_count = scored, .token_count = out});
+    gen_add_event(gen, &(struct gen_event){.kind = GEN_EVENT_TEXT,
+                                           .choice = branch->index,
+                                           .text = buf_view(&sched->text),
+                                           .logprobs = branch->logprobs,
+                                           .logprob_count = scored,
+                                           .token_count = out});
     if (scored == 0)
         return;
     branch->logprob_count -= scored;
@@ -35,7 +38,8 @@ static struct gen_logprob score(const struct sched *sched, const float *raw, eng
 {
     struct engine_candidate best[LIMIT_TOP_LOGPROBS];
     float log_sum = sample_log_sum(raw, sched->info->vocabulary);
-    unsigned found = sample_top(raw, sched->info->vocabulary, best, count < LIMIT_TOP_LOGPROBS ? count : LIMIT_TOP_LOGPROBS);
+    unsigned found =
+        sample_top(raw, sched->info->vocabulary, best, count < LIMIT_TOP_LOGPROBS ? count : LIMIT_TOP_LOGPROBS);
     for (unsigned i = 0; i < found; i++)
         tops[i] = (struct gen_alternative){.token = best[i].token, .logprob = best[i].logit - log_sum};
     return (struct gen_logprob){.token = token, .logprob = raw[token] - log_sum, .top = tops, .top_count = found};
@@ -140,8 +144,8 @@ static void score_rows(struct sched *sched, struct branch *branch)
         gen->scored_count = next + 1;
     }
     if (gen->scored_count == gen->prompt_count)
-        gen_add_event(gen, &(struct gen_event){.kind = GEN_EVENT_PROMPT, .logprobs = gen->scored,
-                                               .logprob_count = gen->scored_count});
+        gen_add_event(gen, &(struct gen_event){
+                               .kind = GEN_EVENT_PROMPT, .logprobs = gen->scored, .logprob_count = gen->scored_count});
 }
 
 /* After a decode: the table learns what the sequences hold now, and finished prefills and decodes are sampled. */

@@ -28,14 +28,14 @@ void seq_table_release(struct seq_table *table);
 
 /* The table must have room: table->cells - table->cells_used >= count. */
 void seq_append(struct seq_table *table, unsigned id, const engine_token *tokens, unsigned count);
-void seq_trim(struct seq_table *table, unsigned id, unsigned length);            /* keeps the first length tokens */
+void seq_trim(struct seq_table *table, unsigned id, unsigned length);                /* keeps the first length tokens */
 void seq_copy(struct seq_table *table, unsigned from, unsigned to, unsigned length); /* to must be empty */
 
-void seq_take(struct seq_table *table, unsigned id);    /* idle to busy */
-void seq_give(struct seq_table *table, unsigned id);    /* busy to idle; its tokens stay as a cache */
+void seq_take(struct seq_table *table, unsigned id); /* idle to busy */
+void seq_give(struct seq_table *table, unsigned id); /* busy to idle; its tokens stay as a cache */
 
 int seq_idle_empty(const struct seq_table *table);            /* lowest idle sequence without tokens, or -1 */
-int seq_idle_oldest(const struct seq_table *table, int not); /* least recently used idle one with tokens, or -1 */
+int seq_idle_oldest(const struct seq_table *table, int not ); /* least recently used idle one with tokens, or -1 */
 
 struct seq_match {
     int id;          /* -1: nothing in common */

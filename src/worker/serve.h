@@ -24,8 +24,8 @@ struct serve_options {
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
     unsigned request_timeout_ms; /* 0: none */
-    uint64_t max_body;     /* bytes */
-    int notify_fd;         /* for notify.h, or -1 */
+    uint64_t max_body;           /* bytes */
+    int notify_fd;               /* for notify.h, or -1 */
     struct openai_defaults chat, completion;
 };
 
@@ -83,8 +83,8 @@ struct serve_tokens {
     engine_token *ids;
     size_t count;
 };
-bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name,
-                    struct arena *arena, struct serve_tokens *ret_tokens, struct err *err);
+bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name, struct arena *arena,
+                    struct serve_tokens *ret_tokens, struct err *err);
 
 /* An input as the prompt of a completion or an embedding; name is the member it came from. */
 bool serve_input_tokens(const struct serve *serve, const struct openai_input *input, const char *name,

@@ -263,9 +263,8 @@ static void on_body(struct http_req *req, struct str body)
 {
     struct completion_task *t = arena_calloc(&req->arena, sizeof *t);
     struct err err = ERR_INIT;
-    t->task =
-        (struct serve_task){.serve = req->user, .req = req, .member = "prompt", .on_fill = on_fill, .on_event = on_event,
-                            .on_end = on_end};
+    t->task = (struct serve_task){
+        .serve = req->user, .req = req, .member = "prompt", .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = t;
     if (prepare(t, body, &err))
         start(t);

@@ -114,9 +114,8 @@ static void start(struct embedding_task *t)
 static struct embedding_task *new_task(struct http_req *req)
 {
     struct embedding_task *t = arena_calloc(&req->arena, sizeof *t);
-    t->task =
-        (struct serve_task){.serve = req->user, .req = req, .member = "input", .on_fill = on_fill, .on_event = on_event,
-                            .on_end = on_end};
+    t->task = (struct serve_task){
+        .serve = req->user, .req = req, .member = "input", .on_fill = on_fill, .on_event = on_event, .on_end = on_end};
     req->user = t;
     return t;
 }

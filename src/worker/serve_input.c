@@ -9,8 +9,8 @@ static bool too_long(const struct serve *serve, size_t tokens, const char *name,
                          room, tokens);
 }
 
-bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name,
-                    struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
+bool serve_tokenize(const struct serve *serve, struct str text, bool add_special, const char *name, struct arena *arena,
+                    struct serve_tokens *ret_tokens, struct err *err)
 {
     /* A token takes a byte or more, give or take the special ones around. */
     size_t capacity = text.n + 8 < serve->info->context_sequence ? text.n + 8 : serve->info->context_sequence;

@@ -11,7 +11,7 @@ struct serve_task_item;
 struct serve_task {
     struct serve *serve;
     struct http_req *req;
-    size_t count; /* prompts */
+    size_t count;       /* prompts */
     const char *member; /* of the request's JSON that holds them: what errors speak of */
     bool stream;
 

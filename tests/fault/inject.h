@@ -6,11 +6,11 @@
 #include <stdbool.h>
 
 enum fault_kind {
-    FAULT_MEMORY,      /* malloc, calloc, realloc of our code */
-    FAULT_UV_MEMORY,   /* the same of libuv */
-    FAULT_CALL,        /* a system call fails for good */
-    FAULT_INTERRUPT,   /* it was interrupted: it must be tried again */
-    FAULT_SHORT,       /* it transfers one byte: the rest must follow */
+    FAULT_MEMORY,    /* malloc, calloc, realloc of our code */
+    FAULT_UV_MEMORY, /* the same of libuv */
+    FAULT_CALL,      /* a system call fails for good */
+    FAULT_INTERRUPT, /* it was interrupted: it must be tried again */
+    FAULT_SHORT,     /* it transfers one byte: the rest must follow */
     FAULT_KINDS
 };
 

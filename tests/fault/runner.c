@@ -13,7 +13,7 @@
 #include "fault/scenario.h"
 
 #define CHILD_SECONDS 20
-#define MOST_FAULTS 5000
+#define MOST_FAULTS   5000
 
 static const char *const kinds[FAULT_KINDS] = {"memory", "libuv's memory", "calls", "interruptions", "short transfers"};
 static const struct scenario *const scenarios[] = {&chat_scenario, &conf_scenario, &gguf_scenario, &catalogue_scenario};

@@ -7,7 +7,8 @@
 #include "http/server.h"
 #include "http/sse.h"
 
-static const char question[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"model\":\"f\\u0061ke\",\"stream\":true}";
+static const char question[] =
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"model\":\"f\\u0061ke\",\"stream\":true}";
 static const char answer[] = "data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: [DONE]\n\n";
 
 static struct {

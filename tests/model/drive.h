@@ -64,8 +64,14 @@ static inline void drive_on_event(void *arg, const struct gen_event *event)
             memcpy(reply->embedding, event->embedding,
                    reply->drive->ops->info(reply->drive->engine)->embedding_size * sizeof(float));
         break;
-    case GEN_EVENT_DONE: reply->timings = *event->timings; reply->done = true; break;
-    case GEN_EVENT_FAILED: reply->err = *event->err; reply->failed = true; break;
+    case GEN_EVENT_DONE:
+        reply->timings = *event->timings;
+        reply->done = true;
+        break;
+    case GEN_EVENT_FAILED:
+        reply->err = *event->err;
+        reply->failed = true;
+        break;
     }
     if ((reply->done || reply->failed) && --reply->drive->open == 0)
         loop_stop(&reply->drive->loop);
@@ -121,8 +127,8 @@ static inline bool drive_open(struct drive *drive, const struct engine_ops *ops,
     if (!drive->engine)
         return false;
     loop_init(&drive->loop);
-    drive->sched = sched_new(&(struct sched_config){
-        .ops = ops, .engine = drive->engine, .loop = &drive->loop, .queue_size = queue});
+    drive->sched = sched_new(
+        &(struct sched_config){.ops = ops, .engine = drive->engine, .loop = &drive->loop, .queue_size = queue});
     return true;
 }
 

@@ -52,8 +52,8 @@ static int drop_arena(void **state)
 
 #define USER(text) STR("[{\"role\":\"user\",\"content\":\"" text "\"}]")
 #define WEATHER                                                                                                        \
-    STR("[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"Weather of a city\","       \
-        "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"maxLength\":12}},"         \
+    STR("[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"Weather of a city\","        \
+        "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"maxLength\":12}},"        \
         "\"required\":[\"city\"]}}}]")
 
 static struct chat_request request_of(struct str messages)
@@ -233,7 +233,8 @@ static void schema_keywords(void **state)
         const char *schema, *keyword; /* NULL: can be enforced */
     } cases[] = {
         {"{}", NULL},
-        {"{\"type\":\"object\",\"title\":\"T\",\"properties\":{\"a\":{\"type\":\"number\",\"description\":\"d\"}}}", NULL},
+        {"{\"type\":\"object\",\"title\":\"T\",\"properties\":{\"a\":{\"type\":\"number\",\"description\":\"d\"}}}",
+         NULL},
         {"{\"type\":\"number\",\"minimum\":3}", "minimum"},
         {"{\"type\":\"integer\",\"minimum\":3}", NULL},
         {"{\"type\":\"integer\",\"multipleOf\":2}", "multipleOf"},
@@ -246,7 +247,8 @@ static void schema_keywords(void **state)
         {"{\"type\":\"object\",\"patternProperties\":{}}", "patternProperties"},
         {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"object\",\"minProperties\":1}}}", "minProperties"},
         {"{\"type\":\"object\",\"properties\":{},\"required\":[\"b\"]}", "required"},
-        {"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"type\":\"object\",\"properties\":{\"n\":{\"$ref\":\"#/$defs/a\"}}}}}",
+        {"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"type\":\"object\",\"properties\":{\"n\":{\"$ref\":\"#/$defs/"
+         "a\"}}}}}",
          NULL},
         {"{\"$ref\":\"http://x/y\"}", "$ref"},
         {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"string\",\"contentEncoding\":\"x\"}]}", NULL},

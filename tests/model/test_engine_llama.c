@@ -12,7 +12,7 @@
 #include "drive.h"
 
 #define SMOLLM "SmolLM2-135M-Instruct.Q4_1.gguf"
-#define GEMMA "gemma-3-270m-q4_k_m.gguf"
+#define GEMMA  "gemma-3-270m-q4_k_m.gguf"
 
 static struct drive chat, base;
 
@@ -92,9 +92,14 @@ static void large_vocabulary_works(void **state)
 static void batch_equals_singles(void **state)
 {
     (void)state;
-    static const char *const prompts[] = {"One, two, three, four,", "The sun rises in the", "Water boils at",
-                                          "A, B, C, D,",            "My name is",           "The opposite of hot is",
-                                          "Monday, Tuesday,",       "Roses are red, violets are"};
+    static const char *const prompts[] = {"One, two, three, four,",
+                                          "The sun rises in the",
+                                          "Water boils at",
+                                          "A, B, C, D,",
+                                          "My name is",
+                                          "The opposite of hot is",
+                                          "Monday, Tuesday,",
+                                          "Roses are red, violets are"};
     struct gen_params params = drive_greedy(16);
     struct drive_reply single[8], batched[8];
     for (int i = 0; i < 8; i++)

@@ -181,7 +181,7 @@ static void test_file(void **state)
     assert_false(list_empty(&T.scripts));
     start_with(handle, options_of_file);
     go();
-    list_each(s, &T.scripts, struct script, link) {
+    list_each (s, &T.scripts, struct script, link) {
         assert_true(s->said.len && s->heard.len);
         for (size_t cut = s->said.len; cut > 0; cut--)
             play(s, cut);

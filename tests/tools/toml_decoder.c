@@ -1,4 +1,5 @@
-/* stdin: TOML; stdout: the tagged JSON that the public toml-test suite compares. Exit 1 when the document is refused. */
+/* stdin: TOML; stdout: the tagged JSON that the public toml-test suite compares. Exit 1 when the document is refused.
+ */
 #include <math.h>
 
 #include "base/buf.h"
@@ -32,12 +33,17 @@ static void put_children(struct buf *out, const struct toml *t)
 
 static void put(struct buf *out, const struct toml *t)
 {
-    static const char *const types[] = {"string", "integer", "float", "bool", "datetime", "datetime-local", "date-local", "time-local"};
+    static const char *const types[] = {"string",   "integer",        "float",      "bool",
+                                        "datetime", "datetime-local", "date-local", "time-local"};
     char text[64];
     switch (t->kind) {
     case TOML_INTEGER: snprintf(text, sizeof text, "%lld", (long long)t->integer); break;
     case TOML_FLOAT:
-        snprintf(text, sizeof text, isnan(t->real) ? "nan" : isinf(t->real) ? (t->real > 0 ? "inf" : "-inf") : "%.17g", t->real);
+        snprintf(text, sizeof text,
+                 isnan(t->real)   ? "nan"
+                 : isinf(t->real) ? (t->real > 0 ? "inf" : "-inf")
+                                  : "%.17g",
+                 t->real);
         break;
     case TOML_BOOL: snprintf(text, sizeof text, "%s", t->boolean ? "true" : "false"); break;
     case TOML_ARRAY:

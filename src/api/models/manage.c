@@ -196,7 +196,8 @@ static void status(void *arg, struct http_req *req, const struct http_match *mat
 
 static const struct http_route routes[] = {
     {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready"},
-    {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect, "Unload a model; {\"force\": true} cuts running requests"},
+    {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect,
+     "Unload a model; {\"force\": true} cuts running requests"},
     {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model"},
 };
 

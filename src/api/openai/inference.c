@@ -51,9 +51,10 @@ static void on_model(void *arg, const struct model *model, const struct err *err
     if (!app->conf->auto_load) {
         instances_status(app->instances, str_from(model->id), &status);
         if (strcmp(status.state, "loaded") != 0) {
-            err_set_param(&not_loaded, ERR_MODEL_NOT_LOADED, "model",
-                          "The model '%s' is not loaded and cache.auto_load is off; load it with POST /v1/models/%s/load",
-                          model->id, model->id);
+            err_set_param(
+                &not_loaded, ERR_MODEL_NOT_LOADED, "model",
+                "The model '%s' is not loaded and cache.auto_load is off; load it with POST /v1/models/%s/load",
+                model->id, model->id);
             http_reply_error(inference->req, &not_loaded);
             return;
         }
@@ -70,13 +71,15 @@ static bool read_model_name(struct http_req *req, struct str body, struct str *r
     if (json_scan(body, &wanted, 1, &err)) {
         raw = wanted.raw;
         if (!raw.p || str_eq(raw, STR("null")))
-            err_set_param(&err, ERR_INVALID_PARAMETERS, "model", "'model' is required: the name of a model, see GET /v1/models");
+            err_set_param(&err, ERR_INVALID_PARAMETERS, "model",
+                          "'model' is required: the name of a model, see GET /v1/models");
         else if (*raw.p != '"')
             err_set_param(&err, ERR_INVALID_PARAMETERS, "model", "'model' must be a string");
         else if (!json_scan_text(raw, &req->arena, ret_name))
             err_set_param(&err, ERR_INVALID_JSON, "model", "'model' is not a valid JSON string");
         else if (ret_name->n == 0 || ret_name->n > LIMIT_MODEL_NAME)
-            err_set_param(&err, ERR_INVALID_PARAMETERS, "model", "'model' must have between 1 and %d bytes", LIMIT_MODEL_NAME);
+            err_set_param(&err, ERR_INVALID_PARAMETERS, "model", "'model' must have between 1 and %d bytes",
+                          LIMIT_MODEL_NAME);
         else
             return true;
     }

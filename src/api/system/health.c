@@ -27,7 +27,8 @@ static void put_system(struct json *j, struct app *app, struct http_req *req)
     machine_load(app->machine, &load);
     json_open_object(j, "system");
     put_number_or_null(j, "cpu_usage", load.cpu_percent, load.cpu_known);
-    json_put_string(j, "memory_usage", load.memory_used ? arena_printf(&req->arena, "%.1fGB", (double)load.memory_used / 1e9) : NULL);
+    json_put_string(j, "memory_usage",
+                    load.memory_used ? arena_printf(&req->arena, "%.1fGB", (double)load.memory_used / 1e9) : NULL);
     json_put_int(j, "memory_usage_bytes", (int64_t)load.memory_used);
     json_put_int(j, "memory_total_bytes", (int64_t)load.memory_total);
     json_put_int(j, "process_memory_bytes", (int64_t)load.process_memory);

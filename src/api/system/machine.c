@@ -20,7 +20,8 @@ static bool read_cpu(uint64_t *ret_busy, uint64_t *ret_total)
     FILE *file = fopen("/proc/stat", "re");
     if (!file)
         return false;
-    int n = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]);
+    int n = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6],
+                   &t[7]);
     fclose(file);
     *ret_total = 0;
     for (int i = 0; i < 8; i++)

@@ -9,9 +9,9 @@ struct machine;
 
 struct machine_load {
     bool cpu_known;
-    double cpu_percent;      /* of all cores, over the last second or more */
+    double cpu_percent;                 /* of all cores, over the last second or more */
     uint64_t memory_used, memory_total; /* bytes of the machine; 0: unknown */
-    uint64_t process_memory; /* resident bytes of this process */
+    uint64_t process_memory;            /* resident bytes of this process */
 };
 
 struct machine *machine_new(void);

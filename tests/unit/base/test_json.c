@@ -26,7 +26,9 @@ static void the_writer_knows_its_level(void **state)
     json_put_float(&j, "d", 0.1f);
     json_close(&j);
     assert_true(json_finish(&j));
-    assert_string_equal(out.data, "{\"a\":\"x\\\"\\\\\\n\\u0001\xC3\xA9\xEF\xBF\xBD\",\"b\":[-5,0.1,null,true,null,{}],\"c\":{},\"d\":0.1}");
+    assert_string_equal(
+        out.data,
+        "{\"a\":\"x\\\"\\\\\\n\\u0001\xC3\xA9\xEF\xBF\xBD\",\"b\":[-5,0.1,null,true,null,{}],\"c\":{},\"d\":0.1}");
     buf_release(&out);
 }
 
@@ -56,8 +58,9 @@ static void the_writer_refuses_misuse(void **state)
 static void documents_are_strict(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "{", "{\"a\":1,}", "[1 2]", "{'a':1}", "nan", "\"\\ud800\"", "\"\xC0\x80\"", "{\"a\":1}x",
-                                      "\"a\\u0000b\"", "01", "[1e999]"};
+    static const char *const bad[] = {"",    "{",           "{\"a\":1,}",   "[1 2]",      "{'a':1}",
+                                      "nan", "\"\\ud800\"", "\"\xC0\x80\"", "{\"a\":1}x", "\"a\\u0000b\"",
+                                      "01",  "[1e999]"};
     struct err err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_t *document = json_read(str_from(bad[i]), &err);
@@ -127,10 +130,14 @@ static void fields_name_what_is_wrong(void **state)
     static const struct {
         const char *text, *param, *word;
     } cases[] = {
-        {"{\"n\":\"1\"}", "x.n", "an integer, but is a string"}, {"{\"n\":1.5}", "x.n", "an integer"},
-        {"{\"n\":0}", "x.n", "between 1 and 128"},                {"{\"t\":2.01}", "x.t", "between 0 and 2"},
-        {"{\"t\":true}", "x.t", "a number, but is a boolean"},    {"{\"stream\":1}", "x.stream", "a boolean"},
-        {"{\"name\":\"\"}", "x.name", "between 1 and 8"},         {"{\"list\":[1,2,3]}", "x.list", "between 0 and 2"},
+        {"{\"n\":\"1\"}", "x.n", "an integer, but is a string"},
+        {"{\"n\":1.5}", "x.n", "an integer"},
+        {"{\"n\":0}", "x.n", "between 1 and 128"},
+        {"{\"t\":2.01}", "x.t", "between 0 and 2"},
+        {"{\"t\":true}", "x.t", "a number, but is a boolean"},
+        {"{\"stream\":1}", "x.stream", "a boolean"},
+        {"{\"name\":\"\"}", "x.name", "between 1 and 8"},
+        {"{\"list\":[1,2,3]}", "x.list", "between 0 and 2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sample s = {0};
@@ -147,7 +154,9 @@ static void scan_finds_top_members_only(void **state)
     (void)state;
     struct json_scan wanted[2] = {{.key = "model"}, {.key = "stream"}};
     struct err err;
-    assert_true(json_scan(STR(" {\"messages\":[{\"model\":\"no\",\"x\":\"}]\\\"\"}], \"model\" : \"a\\/b\" ,\"stream\":true} "), wanted, 2, &err));
+    assert_true(
+        json_scan(STR(" {\"messages\":[{\"model\":\"no\",\"x\":\"}]\\\"\"}], \"model\" : \"a\\/b\" ,\"stream\":true} "),
+                  wanted, 2, &err));
     assert_str(wanted[0].raw, "\"a\\/b\"");
     assert_str(wanted[1].raw, "true");
     struct arena arena;
@@ -167,8 +176,9 @@ static void scan_finds_top_members_only(void **state)
 static void scan_refuses_what_is_no_object(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", " ", "[]", "\"x\"", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":\"", "{\"a\":[1}", "{a:1}",
-                                      "{\"a\":1,}", "{\"a\" 1}", "{\"a\":\"\\"};
+    static const char *const bad[] = {"",       " ",          "[]",        "\"x\"",      "{",
+                                      "{\"a\"", "{\"a\":",    "{\"a\":1",  "{\"a\":\"",  "{\"a\":[1}",
+                                      "{a:1}",  "{\"a\":1,}", "{\"a\" 1}", "{\"a\":\"\\"};
     struct json_scan wanted = {.key = "model"};
     struct err err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -20,7 +20,8 @@ static void cut_takes_parts_and_tells_the_last(void **state)
 static void numbers_are_read_whole_or_not_at_all(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "99999999999999999999999"};
+    static const char *const bad[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "99999999999999999999999"};
     uint64_t value = 7;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(str_u64(str_from(bad[i]), UINT64_MAX, &value));
@@ -44,8 +45,9 @@ static void the_nearest_name_is_found_only_when_near(void **state)
 static void utf8_is_strict(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
-                                      "\x80", "\xE2\x82", "\xFF"};
+    static const char *const bad[] = {"\xC0\x80",     "\xC1\xBF",         "\xE0\x80\x80",
+                                      "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
+                                      "\x80",         "\xE2\x82",         "\xFF"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(utf8_valid(bad[i], strlen(bad[i])));
     assert_true(utf8_valid("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", 10));

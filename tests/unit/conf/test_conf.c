@@ -35,10 +35,12 @@ static void values_of_every_kind_arrive(void **state)
     (void)state;
     struct conf conf;
     struct err err;
-    assert_true(read_text(&conf,
-                          "models_dir = '/m'\nimport_dirs = ['/a', \"/b\"]\nlog_level = 'debug'\n[server]\nport = 9\n[backend_config]\n"
-                          "gpu_layers = 'auto'\nmemory_map = false\n[inference]\ndefault_temperature = 1\n[models.\"a/b:c\"]\naliases = ['x']\npin = true\n",
-                          &err));
+    assert_true(read_text(
+        &conf,
+        "models_dir = '/m'\nimport_dirs = ['/a', \"/b\"]\nlog_level = 'debug'\n[server]\nport = 9\n[backend_config]\n"
+        "gpu_layers = 'auto'\nmemory_map = false\n[inference]\ndefault_temperature = 1\n[models.\"a/b:c\"]\naliases = "
+        "['x']\npin = true\n",
+        &err));
     assert_string_equal(conf.models_dir, "/m");
     assert_string_equal(conf.import_dirs[1], "/b");
     assert_null(conf.import_dirs[2]);

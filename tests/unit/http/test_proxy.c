@@ -31,8 +31,8 @@ static void on_finish(void *arg, bool complete)
 static void handle(void *arg, struct http_req *req)
 {
     (void)arg;
-    struct http_proxy_options options = {.target = target, .path_and_query = STR_NONE, .on_error = on_upstream_error,
-                                         .on_finish = on_finish};
+    struct http_proxy_options options = {
+        .target = target, .path_and_query = STR_NONE, .on_error = on_upstream_error, .on_finish = on_finish};
     http_proxy(req, H.client, &options);
 }
 
@@ -96,26 +96,33 @@ static void test_passes_heads_and_bodies(void **state)
     (void)state;
     begin();
     int client = dial();
-    say(client, "POST /v1/x?a=b HTTP/1.1\r\nHost: localhost\r\nX-Own: 1\r\nConnection: keep-alive, x-hop\r\nx-hop: 2\r\n"
-                "TE: trailers\r\nx-request-id: id-1\r\nContent-Length: 3\r\n\r\nabc");
+    say(client,
+        "POST /v1/x?a=b HTTP/1.1\r\nHost: localhost\r\nX-Own: 1\r\nConnection: keep-alive, x-hop\r\nx-hop: 2\r\n"
+        "TE: trailers\r\nx-request-id: id-1\r\nContent-Length: 3\r\n\r\nabc");
     int up = upstream();
-    hear(up, "abc", expected_request("POST /v1/x?a=b", "X-Own: 1\r\nx-request-id: id-1\r\n" FORWARDED
-                                     "Content-Length: 3\r\n\r\nabc"));
-    say(up, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Made\r\nContent-Type: a/b\r\nDate: never\r\nServer: other\r\n"
-            "x-request-id: theirs\r\nAccess-Control-Allow-Origin: *\r\nKeep-Alive: 5\r\nX-Up: 3\r\nContent-Length: 4\r\n"
-            "\r\nde");
-    hear(client, "de", "HTTP/1.1 201 Created\r\nx-request-id: id-1\r\nContent-Type: a/b\r\nX-Up: 3\r\n"
-                       "Content-Length: 4\r\n\r\nde");
+    hear(up, "abc",
+         expected_request("POST /v1/x?a=b",
+                          "X-Own: 1\r\nx-request-id: id-1\r\n" FORWARDED "Content-Length: 3\r\n\r\nabc"));
+    say(up,
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Made\r\nContent-Type: a/b\r\nDate: never\r\nServer: other\r\n"
+        "x-request-id: theirs\r\nAccess-Control-Allow-Origin: *\r\nKeep-Alive: 5\r\nX-Up: 3\r\nContent-Length: 4\r\n"
+        "\r\nde");
+    hear(client, "de",
+         "HTTP/1.1 201 Created\r\nx-request-id: id-1\r\nContent-Type: a/b\r\nX-Up: 3\r\n"
+         "Content-Length: 4\r\n\r\nde");
     say(up, "fg");
     hear(client, "fg", "fg");
     /* the connection is used again; this time the body has no length, nor has the reply */
-    say(client, "POST /2 HTTP/1.1\r\nHost: localhost\r\nx-request-id: id-2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
-    hear(up, "abc\r\n", expected_request("POST /2", "x-request-id: id-2\r\n" FORWARDED
-                                         "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+    say(client,
+        "POST /2 HTTP/1.1\r\nHost: localhost\r\nx-request-id: id-2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    hear(up, "abc\r\n",
+         expected_request("POST /2",
+                          "x-request-id: id-2\r\n" FORWARDED "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
     say(client, "0\r\n\r\n");
     hear(up, "0\r\n\r\n", "0\r\n\r\n");
     say(up, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;e=f\r\nwxyz\r\n");
-    hear(client, "wxyz\r\n", "HTTP/1.1 200 OK\r\nx-request-id: id-2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\n");
+    hear(client, "wxyz\r\n",
+         "HTTP/1.1 200 OK\r\nx-request-id: id-2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\n");
     say(up, "0\r\n\r\n");
     hear(client, "0\r\n\r\n", "0\r\n\r\n");
     wait_for(SEEN, 2);
@@ -152,8 +159,9 @@ static void test_death_of_the_upstream(void **state)
     static const struct {
         const char *said, *heard;
     } cases[] = {
-        {"", "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nx-should-retry: true\r\n\r\n"
-             "bad_gateway"},
+        {"",
+         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nx-should-retry: true\r\n\r\n"
+         "bad_gateway"},
         {"HTTP/1.1 200 OK\r\nConte", "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n"
                                      "x-should-retry: true\r\n\r\nbad_gateway"},
         {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
@@ -177,7 +185,8 @@ static void test_death_of_the_upstream(void **state)
     int client = dial();
     say(client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     close(upstream());
-    hear(client, "later", "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nlater");
+    hear(client, "later",
+         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nlater");
     close(client);
     end();
 }
@@ -230,7 +239,8 @@ static void test_stale_connection(void **state)
     end();
 }
 
-/* 40 MB, more than the kernel's buffers, through to a client that takes nothing: the upstream is held up, then all of it arrives. */
+/* 40 MB, more than the kernel's buffers, through to a client that takes nothing: the upstream is held up, then all of
+ * it arrives. */
 static void test_back_pressure(void **state)
 {
     enum { SIZE = 40 << 20 };
@@ -289,9 +299,12 @@ static void test_no_upstream(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_passes_heads_and_bodies), cmocka_unit_test(test_death_of_the_client_cancels),
-        cmocka_unit_test(test_death_of_the_upstream),   cmocka_unit_test(test_broken_reply_is_aborted),
-        cmocka_unit_test(test_stale_connection),        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_passes_heads_and_bodies),
+        cmocka_unit_test(test_death_of_the_client_cancels),
+        cmocka_unit_test(test_death_of_the_upstream),
+        cmocka_unit_test(test_broken_reply_is_aborted),
+        cmocka_unit_test(test_stale_connection),
+        cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_no_upstream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,8 +31,8 @@ static void handle(void *arg, struct http_req *req)
 #define BAD(status, length, body)                                                                                      \
     "HTTP/1.1 " status "\r\nContent-Type: text/plain\r\nContent-Length: " length "\r\nConnection: close\r\n\r\n" body
 #define BAD_REQUEST BAD("400 Bad Request", "11", "bad_request")
-#define HOST "Host: localhost\r\n"
-#define CLOSE "Connection: close\r\n\r\n"
+#define HOST        "Host: localhost\r\n"
+#define CLOSE       "Connection: close\r\n\r\n"
 
 /* ---- deaths ---- */
 
@@ -82,10 +82,9 @@ static void fill(int fd, size_t n)
 
 static void test_client_death_disposes_at_once(void **state)
 {
-    static const char *const heads[] = {
-        "GET /idle HTTP/1.1\r\n" HOST "\r\n", "GET /stream HTTP/1.1\r\n" HOST "\r\n",
-        "POST /paused HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx",
-        "POST /unread HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx"};
+    static const char *const heads[] = {"GET /idle HTTP/1.1\r\n" HOST "\r\n", "GET /stream HTTP/1.1\r\n" HOST "\r\n",
+                                        "POST /paused HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx",
+                                        "POST /unread HTTP/1.1\r\n" HOST "Content-Length: 100000000\r\n\r\nx"};
     unsigned round = 0;
     (void)state;
     start(hold);
@@ -95,7 +94,7 @@ static void test_client_death_disposes_at_once(void **state)
                 int fd = dial();
                 say(fd, heads[i]);
                 wait_for(SEEN, ++round);
-                if (much) /* so much that reading stops: the hang-up must be seen all the same */
+                if (much)            /* so much that reading stops: the hang-up must be seen all the same */
                     fill(fd, 80000); /* but no more than both hold: a FIN behind a full window never arrives */
                 if (half)
                     shutdown(fd, SHUT_WR);
@@ -322,7 +321,8 @@ static void test_sse(void **state)
     const char *said = "GET / HTTP/1.1\r\n" HOST CLOSE;
     exchange(said, strlen(said),
              "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
-             "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\na\r\ndata: {}\n\n\r\n16\r\nevent: error\ndata: x\n\n\r\n"
+             "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\na\r\ndata: {}\n\n\r\n16\r\nevent: error\ndata: "
+             "x\n\n\r\n"
              "0\r\n\r\n");
     stop();
 }
@@ -366,7 +366,8 @@ static void test_ipv6_loopback(void **state)
         skip();
     }
     go();
-    struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr_in6 at = {
+        .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     static const struct {
         const char *said, *heard;
     } cases[] = {{"GET /a HTTP/1.1\r\nHost: [::1]:80\r\n" CLOSE, LAST("2", "/a")},

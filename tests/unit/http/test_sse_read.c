@@ -22,7 +22,9 @@ static void test_events(void **state)
         {"event: error\ndata: 1\ndata:  2\n\ndata: 3\n\n", "[error|1\n 2][|3]"},
         {": ping\n\nid: 7\nretry: 3\n\ndata: x\n\n", "[|x]"},
         {"event: only\n\ndata: y\n\n", "[|y]"},
-        {"\xEF\xBB\xBF" "data: z\n\n", "[|z]"},
+        {"\xEF\xBB\xBF"
+         "data: z\n\n",
+         "[|z]"},
         {"data: cut", ""},
     };
     (void)state;

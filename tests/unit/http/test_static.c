@@ -124,19 +124,20 @@ static void end(void)
     http_router_free(T.router);
 }
 
-#define HOST "Host: localhost\r\nConnection: close\r\n"
-#define TAG(size) "\"17979cfe362a0000-" size "\""
-#define DATED "Tue, 14 Nov 2023 22:13:20 GMT"
+#define HOST        "Host: localhost\r\nConnection: close\r\n"
+#define TAG(size)   "\"17979cfe362a0000-" size "\""
+#define DATED       "Tue, 14 Nov 2023 22:13:20 GMT"
 #define ABOUT(size) "ETag: " TAG(size) "\r\nLast-Modified: " DATED "\r\nAccept-Ranges: bytes\r\n"
 #define SENT(status, type, length)                                                                                     \
     "HTTP/1.1 " status "\r\nContent-Type: " type "\r\nContent-Length: " length "\r\nConnection: close\r\n"
-#define TEXT "text/plain; charset=utf-8"
+#define TEXT  "text/plain; charset=utf-8"
 #define WHOLE SENT("200 OK", TEXT, "10") ABOUT("a") "\r\n0123456789"
 #define PART(length, range, bytes)                                                                                     \
     SENT("206 Partial Content", TEXT, length) ABOUT("a") "Content-Range: bytes " range "/10\r\n\r\n" bytes
 #define BEHIND                                                                                                         \
-    SENT("416 Range Not Satisfiable", "text/plain", "21") ABOUT("a") "Content-Range: bytes */10\r\n\r\nrange_not_satisfiable"
-#define SAME "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n" ABOUT("a") "\r\n"
+    SENT("416 Range Not Satisfiable", "text/plain", "21")                                                              \
+    ABOUT("a") "Content-Range: bytes */10\r\n\r\nrange_not_satisfiable"
+#define SAME    "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n" ABOUT("a") "\r\n"
 #define UNKNOWN SENT("404 Not Found", "text/plain", "11") "\r\nunknown_url"
 
 static const struct {

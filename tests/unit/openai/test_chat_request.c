@@ -247,7 +247,7 @@ static const struct request_case refusals[] = {
     {"{" M ",\"stop\":[\"a\",\"\"]}", INVALID, "stop[1]",
      "'stop[1]' has a wrong length: its bytes must be between 1 and 256"},
     {"{" M ",\"stop\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\","
-           "\"a\"]}",
+     "\"a\"]}",
      INVALID, "stop", "'stop' has a wrong length: its items must be between 0 and 16"},
     {"{" M ",\"logit_bias\":{\"x\":1}}", INVALID, "logit_bias",
      "'logit_bias' must map token ids to numbers, but has the key 'x'"},

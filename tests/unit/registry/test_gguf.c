@@ -114,9 +114,12 @@ static void lies_are_refused(void **state)
         int bytes;
         const char *word;
     } lies[] = {
-        {0, 0x46464747, 4, "does not begin"},      {4, 1, 4, "version"},
-        {4, 0x03000000, 4, "big-endian"},          {8, UINT64_MAX, 8, "impossible number"},
-        {16, UINT64_MAX / 2, 8, "impossible number"}, {24, UINT64_MAX, 8, "longer than 16 MiB"},
+        {0, 0x46464747, 4, "does not begin"},
+        {4, 1, 4, "version"},
+        {4, 0x03000000, 4, "big-endian"},
+        {8, UINT64_MAX, 8, "impossible number"},
+        {16, UINT64_MAX / 2, 8, "impossible number"},
+        {24, UINT64_MAX, 8, "longer than 16 MiB"},
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         struct buf b;

@@ -9,7 +9,7 @@
 #include "worker/sample.h"
 
 #define VOCABULARY 5000
-#define DRAWS 20000
+#define DRAWS      20000
 
 static struct sample_space space;
 static float logits[VOCABULARY];
@@ -32,7 +32,8 @@ static int teardown(void **state)
 
 static struct sample_params neutral(float temperature)
 {
-    return (struct sample_params){.temperature = temperature, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .seed = 1};
+    return (struct sample_params){
+        .temperature = temperature, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .seed = 1};
 }
 
 /* Draws often; counts[i] is how often token i came. */
@@ -161,7 +162,7 @@ static void penalties_and_biases(void **state)
     sampler_adjust(&sampler, logits, history, 3);
     assert_float_equal(logits[3], 3.5f, 1e-6f);
     assert_float_equal(logits[8], 1 - 1 - 2 * 0.5f, 1e-6f);
-    assert_float_equal(logits[5], 2, 1e-6f);  /* once, however often it occurs */
+    assert_float_equal(logits[5], 2, 1e-6f); /* once, however often it occurs */
     assert_float_equal(logits[6], -8, 1e-6f);
     sampler_release(&sampler);
 }
@@ -185,9 +186,12 @@ static void log_sum_and_top(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(greedy_takes_the_lowest_of_equals), TEST(temperature_alone_draws_by_probability),
-        TEST(truncations_cut_where_they_should), TEST(seeds_repeat_and_differ),
-        TEST(penalties_and_biases),              TEST(log_sum_and_top),
+        TEST(greedy_takes_the_lowest_of_equals),
+        TEST(temperature_alone_draws_by_probability),
+        TEST(truncations_cut_where_they_should),
+        TEST(seeds_repeat_and_differ),
+        TEST(penalties_and_biases),
+        TEST(log_sum_and_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

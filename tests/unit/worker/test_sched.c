@@ -15,7 +15,7 @@
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t change;
-    bool closed;           /* decodes wait for permits */
+    bool closed; /* decodes wait for permits */
     unsigned permits, waiting;
     unsigned decodes, rows; /* since reset */
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
@@ -246,7 +246,8 @@ static void full_queue_and_bad_tokens_are_refused(void **state)
     assert_false(drive_text_request(&drive, &refused, prompt, &params));
     assert_int_equal(refused.err.code, ERR_CONTEXT_LENGTH_EXCEEDED);
     engine_token wrong = 99999;
-    struct gen_request request = {.kind = GEN_GENERATE, .tokens = &wrong, .token_count = 1, .choices = 1, .params = params};
+    struct gen_request request = {
+        .kind = GEN_GENERATE, .tokens = &wrong, .token_count = 1, .choices = 1, .params = params};
     assert_false(drive_submit(&drive, &refused, &request));
     assert_int_equal(refused.err.code, ERR_INVALID_PARAMETERS);
     gate_set(false, 0);
