@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Our proxy beside nginx's, in front of the same upstream, in one run: interleaved rounds, medians, ratios.
+# A gateway beside nginx as a proxy, in front of the same upstream, in one run: interleaved rounds, medians, ratios.
 #   bench/gateway.sh [BUILD_FOLDER]
-# PROXY_CMD: another gateway to measure, a command line in which {port} and {upstream} are filled in; PROXY_PATH: its
+# PROXY_CMD (see run.sh): the gateway to measure, a command line in which {port} and {upstream} are filled in; PROXY_PATH: its
 # path for POST; ROUNDS, SECONDS_EACH, CORE: which core everything shares.
 set -euo pipefail
 build=$(realpath "${1:-build}")/bench
@@ -36,12 +36,8 @@ wait_port() {
 ulimit -n 65536 2>/dev/null || true
 start "$build/bench_upstream" $upstream
 start nginx -p "$work" -c "$work/nginx.conf"
-if [[ -n ${PROXY_CMD:-} ]]; then
-  command=${PROXY_CMD//\{port\}/$ours}; command=${command//\{upstream\}/$upstream}
-  start bash -c "exec $command"
-else
-  start "$build/bench_proxy" $ours $upstream
-fi
+command=${PROXY_CMD//\{port\}/$ours}; command=${command//\{upstream\}/$upstream}
+start bash -c "exec $command"
 ours_pid=${pids[-1]}
 for port in $upstream $ours $nginx; do wait_port $port; done
 
