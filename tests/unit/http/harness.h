@@ -31,8 +31,6 @@ struct harness {
     pthread_cond_t changed;
     unsigned counts[COUNTERS];
     int last_status;
-    struct loop_post post;
-    void (*on_loop)(struct harness *h);
     void *client; /* the test's http_client, if any */
 };
 
@@ -108,17 +106,25 @@ static inline void start(http_on_request *on_request)
     go();
 }
 
+struct errand {
+    struct loop_post post;
+    void (*function)(struct harness *h);
+};
+
 static inline void run_post(struct loop_post *post)
 {
-    struct harness *h = container_of(post, struct harness, post);
-    h->on_loop(h);
+    struct errand *errand = container_of(post, struct errand, post);
+    errand->function(&H);
+    free(errand);
 }
 
 /* Runs a function on the loop thread. */
 static inline void on_loop(void (*function)(struct harness *h))
 {
-    H.on_loop = function;
-    loop_send(&H.loop, &H.post, run_post);
+    struct errand *errand = malloc(sizeof *errand); /* one each: the last one may still be under way */
+    assert_non_null(errand);
+    errand->function = function;
+    loop_send(&H.loop, &errand->post, run_post);
 }
 
 static inline void on_drained(void *arg)
