@@ -596,9 +596,6 @@ struct instances *instances_new(struct loop *loop, const struct conf *conf, cons
     list_init(&all->list);
     map_init(&all->by_id);
     all->client = http_client_new(loop);
-    /* Workers zero large KV caches at their start: huge pages make that a third faster. glibc reads this from the
-     * environment only, before main. */
-    setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
     int n = snprintf(all->socket_folder, sizeof all->socket_folder, "%s/run-%d", conf->state_dir, (int)getpid());
     if (n >= (int)sizeof all->socket_folder) {
         err_set(err, ERR_CONFIG, "state_dir is too long for Unix sockets (at most %zu bytes): %s",

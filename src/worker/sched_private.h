@@ -71,9 +71,9 @@ void sched_gen_done(struct sched *sched, struct gen *gen);
 void sched_fail_gen(struct sched *sched, struct gen *gen, enum err_code code, const char *message);
 
 /* sched_room.c */
-bool sched_trim(struct sched *sched, unsigned id, unsigned length);   /* false: the sequence had to be emptied */
-bool sched_make_room(struct sched *sched, unsigned needed, int not ); /* forgets idle sequences, never `not` */
-bool sched_preempt(struct sched *sched);                              /* false: only one branch runs */
+bool sched_trim(struct sched *sched, unsigned id, unsigned length);     /* false: the sequence had to be emptied */
+bool sched_make_room(struct sched *sched, unsigned needed, int except); /* forgets idle sequences, never `except` */
+bool sched_preempt(struct sched *sched);                                /* false: only one branch runs */
 bool sched_admit(struct sched *sched); /* waiting branches to sequences; true: some were placed */
 
 /* sched_batch.c */

@@ -102,12 +102,12 @@ int seq_idle_empty(const struct seq_table *table)
     return -1;
 }
 
-int seq_idle_oldest(const struct seq_table *table, int not )
+int seq_idle_oldest(const struct seq_table *table, int except)
 {
     int oldest = -1;
     for (unsigned i = 0; i < table->count; i++) {
         const struct seq *seq = &table->seqs[i];
-        if (seq->busy || seq->count == 0 || (int)i == not )
+        if (seq->busy || seq->count == 0 || (int)i == except)
             continue;
         if (oldest < 0 || seq->used_at < table->seqs[oldest].used_at)
             oldest = (int)i;

@@ -34,8 +34,8 @@ void seq_copy(struct seq_table *table, unsigned from, unsigned to, unsigned leng
 void seq_take(struct seq_table *table, unsigned id); /* idle to busy */
 void seq_give(struct seq_table *table, unsigned id); /* busy to idle; its tokens stay as a cache */
 
-int seq_idle_empty(const struct seq_table *table);            /* lowest idle sequence without tokens, or -1 */
-int seq_idle_oldest(const struct seq_table *table, int not ); /* least recently used idle one with tokens, or -1 */
+int seq_idle_empty(const struct seq_table *table);              /* lowest idle sequence without tokens, or -1 */
+int seq_idle_oldest(const struct seq_table *table, int except); /* least recently used idle one with tokens, or -1 */
 
 struct seq_match {
     int id;          /* -1: nothing in common */

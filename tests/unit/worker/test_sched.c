@@ -322,6 +322,29 @@ static void cached_tokens_are_exact(void **state)
     close_fake();
 }
 
+static void old_prefixes_give_way_and_the_last_ones_stay(void **state)
+{
+    (void)state;
+    struct drive_reply reply;
+    struct sched_stats stats;
+    char prompt[202];
+    memset(prompt, 'x', 200);
+    prompt[200] = '|';
+    prompt[201] = '\0';
+    open_fake("fake:context=4096,sequences=16", 8);
+    for (char first = 'a'; first < 'm'; first++) {
+        prompt[0] = first;
+        run(&reply, prompt, 2);
+        drive_reply_release(&reply);
+    }
+    sched_stats(drive.sched, &stats);
+    assert_true(stats.cells_used <= 4096 / 4 + 2 * 203); /* a quarter, the last one, and the one that is just over it */
+    run(&reply, prompt, 2);
+    assert_int_equal(reply.timings.cached_tokens, 200); /* the last one is still there */
+    drive_reply_release(&reply);
+    close_fake();
+}
+
 static void without_trim_only_extensions_are_reused(void **state)
 {
     (void)state;
@@ -547,6 +570,7 @@ int main(void)
         cmocka_unit_test(choices_share_one_prefill),
         cmocka_unit_test(burst_with_one_prefix_pays_once),
         cmocka_unit_test(cached_tokens_are_exact),
+        cmocka_unit_test(old_prefixes_give_way_and_the_last_ones_stay),
         cmocka_unit_test(without_trim_only_extensions_are_reused),
         cmocka_unit_test(preemption_changes_no_text),
         cmocka_unit_test(pause_and_resume),
