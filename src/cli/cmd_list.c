@@ -33,8 +33,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (!list) {
         status = cli_fail(&err);
     } else if (common.json) {
-        json_dumpf(list, stdout, JSON_INDENT(2));
-        printf("\n");
+        cli_print_json(list);
         status = EXIT_OK;
     } else {
         size_t i;

@@ -55,8 +55,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (!found) {
         status = cli_fail(&err);
     } else if (common.json) {
-        json_dumpf(found, stdout, JSON_INDENT(2));
-        printf("\n");
+        cli_print_json(found);
     } else {
         size_t i;
         json_t *s;

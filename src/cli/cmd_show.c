@@ -77,8 +77,7 @@ static int show_named(const struct cli_common *common, const char *name)
     if (!model) {
         status = cli_fail(&err);
     } else if (common->json) {
-        json_dumpf(model, stdout, JSON_INDENT(2));
-        printf("\n");
+        cli_print_json(model);
     } else {
         show_model(model);
     }

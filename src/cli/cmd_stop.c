@@ -34,8 +34,7 @@ static int stop(const struct flags *flags, const char *model)
     if (!reply) {
         status = cli_fail(&err);
     } else if (flags->common.json) {
-        json_dumpf(reply, stdout, JSON_INDENT(2));
-        printf("\n");
+        cli_print_json(reply);
     } else {
         printf("%s: %s, %s freed\n", model, json_string_value(json_object_get(reply, "message")),
                json_string_value(json_object_get(reply, "memory_freed")));

@@ -2,6 +2,7 @@
 #ifndef CLI_COMMON_H
 #define CLI_COMMON_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 struct cli_common {
@@ -19,5 +20,7 @@ struct cli_common {
     }
 
 bool cli_common_option(void *arg, const char *name, const char *value); /* arg: struct cli_common */
+
+void cli_print_json(const json_t *document); /* indented, to stdout */
 
 #endif

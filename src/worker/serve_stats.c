@@ -55,6 +55,16 @@ static bool is_loaded(struct serve *serve, struct http_req *req)
     return false;
 }
 
+/* Starts the JSON of a reply about the model. false: it is not loaded yet, and that has been answered. */
+static bool begin_document(struct serve *serve, struct http_req *req, struct buf *out, struct json *j)
+{
+    if (!is_loaded(serve, req))
+        return false;
+    buf_init(out, LIMIT_JSON_TEXT);
+    json_begin(j, out);
+    return true;
+}
+
 /* ---- models ---- */
 
 static void write_about(const struct serve *serve, struct buf *out)
@@ -102,10 +112,8 @@ static void get_models(void *arg, struct http_req *req, const struct http_match 
     struct buf out;
     struct json j;
     (void)match;
-    if (!is_loaded(serve, req))
+    if (!begin_document(serve, req, &out, &j))
         return;
-    buf_init(&out, LIMIT_JSON_TEXT);
-    json_begin(&j, &out);
     json_open_object(&j, NULL);
     json_put_string(&j, "object", "list");
     json_open_array(&j, "data");
@@ -164,10 +172,8 @@ static void get_props(void *arg, struct http_req *req, const struct http_match *
     struct buf out;
     struct json j;
     (void)match;
-    if (!is_loaded(serve, req))
+    if (!begin_document(serve, req, &out, &j))
         return;
-    buf_init(&out, LIMIT_JSON_TEXT);
-    json_begin(&j, &out);
     json_open_object(&j, NULL);
     put_default_settings(serve, &j);
     json_put_int(&j, "total_slots", serve->info->sequences);
@@ -194,10 +200,8 @@ static void get_slots(void *arg, struct http_req *req, const struct http_match *
     struct buf out;
     struct json j;
     (void)match;
-    if (!is_loaded(serve, req))
+    if (!begin_document(serve, req, &out, &j))
         return;
-    buf_init(&out, LIMIT_JSON_TEXT);
-    json_begin(&j, &out);
     json_open_array(&j, NULL);
     for (unsigned i = 0; i < LIMIT_SEQUENCES && sched_slot(serve->sched, i, &slot); i++) {
         json_open_object(&j, NULL);

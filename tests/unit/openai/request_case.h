@@ -1,9 +1,27 @@
-/* A table of bad bodies: each must be refused with this code, param and message. Include after cmocka.h. */
+/* What the tests of request readers share: memory for what they read, and a table of bad bodies, each of which must be
+ * refused with this code, param and message. Include after cmocka.h. */
 #ifndef REQUEST_CASE_H
 #define REQUEST_CASE_H
 
 #include "base/arena.h"
 #include "base/err.h"
+
+/* What a test reads lives until its group ends. */
+static struct arena arena;
+
+static int setup(void **state)
+{
+    (void)state;
+    arena_init(&arena);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    arena_dispose(&arena);
+    return 0;
+}
 
 struct request_case {
     const char *body;

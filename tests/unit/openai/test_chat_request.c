@@ -13,22 +13,6 @@
     "{\"type\":\"function\",\"function\":{\"name\":\"" name                                                            \
     "\",\"description\":\"\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}"
 
-static struct arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    arena_init(&arena);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    arena_dispose(&arena);
-    return 0;
-}
-
 static struct openai_chat must_read(const char *body)
 {
     struct openai_chat chat;

@@ -10,22 +10,6 @@
 
 #define INVALID ERR_INVALID_PARAMETERS
 
-static struct arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    arena_init(&arena);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    arena_dispose(&arena);
-    return 0;
-}
-
 static struct openai_completion must_read(const char *body)
 {
     struct openai_completion r;
