@@ -17,8 +17,8 @@ NPM_SHA512=bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDp
 TARGETS=(llama llama-common mtmd llama-server llama-bench llama-batched-bench llama-quantize)
 PACKAGES=(build-essential cmake ninja-build pkg-config git util-linux ca-certificates curl python3 python3-venv
     nodejs npm libuv1-dev libssl-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libargon2-dev libwslay-dev
-    libedit-dev zlib1g-dev libgomp1)
-TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go)
+    libedit-dev zlib1g-dev libpq-dev libyaml-dev libgomp1)
+TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go postgresql)
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${INFERD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/inferd}

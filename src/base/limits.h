@@ -87,6 +87,23 @@
 #define LIMIT_WAITERS            4096   /* requests waiting for one start */
 #define LIMIT_RESTART_BACKOFF_MS 60000
 
+#define LIMIT_INSTANCES          1024   /* named instances */
+#define LIMIT_INSTANCE_NAME      50
+#define LIMIT_OPTIONS_BYTES      (1u << 20) /* an instance's options as JSON */
+
+#define LIMIT_LOG_LINE           (1u << 20) /* a longer line of an instance comes in pieces */
+#define LIMIT_LOG_WAITING        (1u << 20) /* output not written yet; more and the child's pipe is not read */
+
+/* Store and keys */
+#define LIMIT_STORE_CALLS   4096
+#define LIMIT_STORE_RESULT  (64u << 20) /* bytes of one statement's result */
+#define LIMIT_LEGACY_CHECKS 4           /* presented keys waiting for Argon2id */
+#define LIMIT_KEYS          100000
+
+/* Downloads */
+#define LIMIT_FETCH_JOBS  64   /* jobs kept, ended ones too */
+#define LIMIT_FETCH_FILES 4096 /* files of one repository */
+
 /* GGUF header (registry file reader) */
 #define LIMIT_GGUF_KV      65536
 #define LIMIT_GGUF_TENSORS 1000000

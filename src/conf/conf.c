@@ -17,13 +17,40 @@ const struct conf_option conf_options[] = {
     {.key = NULL}};
 #undef OPTION
 
-#define OPTION(field, kind, table, key, value, least, most, choices, help)                                             \
-    {table,          key,     CONF_##kind, offsetof(struct conf_model, field), value, (double)(least),                 \
-     (double)(most), choices, help},
+#define RECORD_OPTION(type, kind, field, table, key, value, least, most, choices, help)                                \
+    {table, key, CONF_##kind, offsetof(struct type, field), value, (double)(least), (double)(most), choices, help},
+#define OPTION(field, kind, ...) RECORD_OPTION(conf_model, kind, field, __VA_ARGS__)
 const struct conf_option conf_model_options[] = {
 #include "conf/model.def"
     {.key = NULL}};
 #undef OPTION
+#define OPTION(field, kind, ...) RECORD_OPTION(conf_backend, kind, field, __VA_ARGS__)
+const struct conf_option conf_backend_options[] = {
+#include "conf/backend.def"
+    {.key = NULL}};
+#undef OPTION
+#define OPTION(field, kind, ...) RECORD_OPTION(conf_node, kind, field, __VA_ARGS__)
+const struct conf_option conf_node_options[] = {
+#include "conf/node.def"
+    {.key = NULL}};
+#undef OPTION
+
+/* Tables of tables: [models.NAME] and their like. Every record begins with its name and the next one. */
+struct record {
+    const char *name;
+    struct record *next;
+};
+
+static const struct record_table {
+    const char *table;
+    const struct conf_option *rows;
+    size_t size, list; /* of a record; offset of the list's head in struct conf */
+} record_tables[] = {
+    {"models", conf_model_options, sizeof(struct conf_model), offsetof(struct conf, models)},
+    {"backends", conf_backend_options, sizeof(struct conf_backend), offsetof(struct conf, backends)},
+    {"nodes", conf_node_options, sizeof(struct conf_node), offsetof(struct conf, nodes)},
+};
+#define RECORD_TABLES (sizeof record_tables / sizeof *record_tables)
 
 /* Where a value came from, for messages: "FILE:LINE" or "--port". */
 struct target {
@@ -142,13 +169,61 @@ static bool set_list_text(const struct target *t, const struct conf_option *o, c
     return true;
 }
 
+static bool set_map_text(const struct target *t, const struct conf_option *o, const char *text)
+{
+    if (!set_list_text(t, o, text))
+        return false;
+    for (const char *const *item = *(const char *const *const *)slot(t, o); *item; item++)
+        if (!strchr(*item, '=') || **item == '=')
+            return wrong(t, o, "a list of name=value");
+    return true;
+}
+
+static bool store_range(const struct target *t, const struct conf_option *o, double low, double high)
+{
+    if (low > high || low < o->least || high > o->most) {
+        char expected[96];
+        snprintf(expected, sizeof expected, "two numbers, low to high, between %.15g and %.15g", o->least, o->most);
+        return wrong(t, o, expected);
+    }
+    *(struct conf_range *)slot(t, o) = (struct conf_range){(int64_t)low, (int64_t)high};
+    return true;
+}
+
+static bool set_range_text(const struct target *t, const struct conf_option *o, const char *text)
+{
+    unsigned low, high;
+    char separator, more;
+    if (sscanf(text, "%9u%c%9u%c", &low, &separator, &high, &more) != 3 || (separator != '-' && separator != ','))
+        return wrong(t, o, "\"LOW-HIGH\"");
+    return store_range(t, o, low, high);
+}
+
+static bool set_switch(const struct target *t, const struct conf_option *o, struct str text)
+{
+    static const char *const words[] = {"false", "true", "auto"};
+    static const int values[] = {0, 1, CONF_AUTO_VALUE};
+    for (size_t i = 0; i < 3; i++) {
+        if (str_eq(text, str_from(words[i]))) {
+            *(int *)slot(t, o) = values[i];
+            return true;
+        }
+    }
+    return wrong(t, o, "true, false or \"auto\"");
+}
+
 static bool set_text(const struct target *t, const struct conf_option *o, const char *text)
 {
     double number;
     switch (o->kind) {
     case CONF_TEXT:
+    case CONF_SECRET:
     case CONF_PATH: return store_text(t, o, str_from(text));
+    case CONF_SECRETS:
     case CONF_LIST: return set_list_text(t, o, text);
+    case CONF_MAP: return set_map_text(t, o, text);
+    case CONF_RANGE: return set_range_text(t, o, text);
+    case CONF_SWITCH: return set_switch(t, o, str_from(text));
     case CONF_CHOICE: return store_choice(t, o, str_from(text));
     case CONF_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
@@ -190,12 +265,50 @@ static bool set_list_toml(const struct target *t, const struct conf_option *o, c
     return true;
 }
 
+static bool set_map_toml(const struct target *t, const struct conf_option *o, const struct toml *value)
+{
+    size_t count = 0, i = 0;
+    if (value->kind != TOML_TABLE)
+        return wrong(t, o, "a table");
+    for (const struct toml *item = value->children.first; item; item = item->next)
+        count++;
+    const char **items = list_new(t, count);
+    for (const struct toml *item = value->children.first; item; item = item->next) {
+        if (item->kind == TOML_STRING)
+            items[i++] = arena_printf(&t->conf->arena, STR_FMT "=" STR_FMT, STR_ARG(item->key), STR_ARG(item->text));
+        else if (item->kind == TOML_INTEGER)
+            items[i++] = arena_printf(&t->conf->arena, STR_FMT "=%lld", STR_ARG(item->key), (long long)item->integer);
+        else
+            return wrong(t, o, "a table of strings or whole numbers");
+    }
+    *(const char ***)slot(t, o) = items;
+    return true;
+}
+
+static bool set_range_toml(const struct target *t, const struct conf_option *o, const struct toml *value)
+{
+    if (value->kind == TOML_STRING)
+        return set_range_text(t, o, arena_strndup(&t->conf->arena, value->text.p, value->text.n));
+    const struct toml *low = value->kind == TOML_ARRAY ? value->children.first : NULL, *high = low ? low->next : NULL;
+    if (!high || high->next || low->kind != TOML_INTEGER || high->kind != TOML_INTEGER)
+        return wrong(t, o, "an array of two whole numbers");
+    return store_range(t, o, (double)low->integer, (double)high->integer);
+}
+
 static bool set_toml(const struct target *t, const struct conf_option *o, const struct toml *value)
 {
     switch (o->kind) {
+    case CONF_MAP: return set_map_toml(t, o, value);
+    case CONF_RANGE: return set_range_toml(t, o, value);
+    case CONF_SWITCH:
+        if (value->kind == TOML_BOOL)
+            return set_switch(t, o, value->boolean ? STR("true") : STR("false"));
+        return value->kind == TOML_STRING ? set_switch(t, o, value->text) : wrong(t, o, "true, false or \"auto\"");
     case CONF_TEXT:
+    case CONF_SECRET:
     case CONF_PATH: return value->kind == TOML_STRING ? store_text(t, o, value->text) : wrong(t, o, "a string");
     case CONF_CHOICE: return value->kind == TOML_STRING ? store_choice(t, o, value->text) : wrong(t, o, "a string");
+    case CONF_SECRETS:
     case CONF_LIST: return set_list_toml(t, o, value);
     case CONF_BOOL:
         if (value->kind != TOML_BOOL)
@@ -235,7 +348,15 @@ static bool is_table(struct str name)
     for (const struct conf_option *o = conf_options; o->key; o++)
         if (*o->table && str_eq(name, str_from(o->table)))
             return true;
-    return str_eq(name, STR("models"));
+    return false;
+}
+
+static const struct record_table *record_table_find(struct str name)
+{
+    for (size_t i = 0; i < RECORD_TABLES; i++)
+        if (str_eq(name, str_from(record_tables[i].table)))
+            return &record_tables[i];
+    return NULL;
 }
 
 static bool unknown(const struct target *t, const struct conf_option *rows, struct str table, struct str key)
@@ -251,14 +372,28 @@ static bool unknown(const struct target *t, const struct conf_option *rows, stru
                    nearest ? nearest : "", nearest ? "'?" : "");
 }
 
+/* All table names, each once, into names. */
+static size_t table_names(const char **names, size_t room)
+{
+    size_t count = 0;
+    for (const struct conf_option *o = conf_options; o->key && count < room; o++)
+        if (*o->table && (count == 0 || strcmp(names[count - 1], o->table) != 0))
+            names[count++] = o->table;
+    for (size_t i = 0; i < RECORD_TABLES && count < room; i++)
+        names[count++] = record_tables[i].table;
+    return count;
+}
+
 static bool unknown_table(const struct target *t, struct str name)
 {
-    static const char *const names[] = {"server", "backend_config", "inference", "cache", "models"};
-    const char *nearest = str_nearest(name, names, sizeof names / sizeof *names);
-    return err_set(t->err, ERR_CONFIG,
-                   "%s: unknown table [" STR_FMT "]%s%s%s; tables are server, backend_config, inference, cache, models",
-                   t->origin, STR_ARG(name), nearest ? "; did you mean [" : "", nearest ? nearest : "",
-                   nearest ? "]?" : "");
+    const char *names[32];
+    char all[256] = "";
+    size_t count = table_names(names, sizeof names / sizeof *names), used = 0;
+    for (size_t i = 0; i < count; i++)
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", names[i]);
+    const char *nearest = str_nearest(name, names, count);
+    return err_set(t->err, ERR_CONFIG, "%s: unknown table [" STR_FMT "]%s%s%s; tables are %s", t->origin, STR_ARG(name),
+                   nearest ? "; did you mean [" : "", nearest ? nearest : "", nearest ? "]?" : "", all);
 }
 
 /* ---- files ---- */
@@ -287,25 +422,74 @@ static bool read_table(struct conf *conf, void *record, const struct conf_option
     return true;
 }
 
-static struct conf_model *model_table(struct conf *conf, struct str name)
+static void *record_find(const struct conf *conf, const struct record_table *table, struct str name)
 {
-    for (struct conf_model *m = conf->models; m; m = m->next)
-        if (str_eq(name, str_from(m->name)))
-            return m;
-    struct conf_model *m = arena_calloc(&conf->arena, sizeof *m);
-    m->name = arena_strndup(&conf->arena, name.p, name.n);
-    m->next = conf->models;
-    conf->models = m;
-    set_defaults(conf, m, conf_model_options);
-    return m;
+    for (struct record *r = *(struct record *const *)((const char *)conf + table->list); r; r = r->next)
+        if (str_eq(name, str_from(r->name)))
+            return r;
+    return NULL;
 }
 
-static bool read_models(struct conf *conf, const struct toml *models, const char *file, struct err *err)
+static void *record_make(struct conf *conf, const struct record_table *table, struct str name)
 {
-    for (const struct toml *entry = models->children.first; entry; entry = entry->next) {
+    struct record *r = record_find(conf, table, name);
+    if (r)
+        return r;
+    struct record **end = (struct record **)((char *)conf + table->list);
+    while (*end)
+        end = &(*end)->next;
+    r = arena_calloc(&conf->arena, table->size);
+    r->name = arena_strndup(&conf->arena, name.p, name.n);
+    *end = r;
+    set_defaults(conf, r, table->rows);
+    return r;
+}
+
+/* A table inside a record stands for the keys that begin with its name: [backends.vllm.docker] image is docker_image.
+ */
+static bool read_inner_table(struct conf *conf, void *record, const struct record_table *table,
+                             const struct toml *inner, const char *file, struct err *err)
+{
+    for (const struct toml *value = inner->children.first; value; value = value->next) {
+        struct target t = {conf, record, at_line(conf, file, value->line), err};
+        struct str key = str_from(
+            arena_printf(&conf->arena, STR_FMT "_" STR_FMT, STR_ARG(inner->key), STR_ARG(value->key)));
+        const struct conf_option *o = find_option(table->rows, str_from(table->table), key);
+        if (!(o ? set_toml(&t, o, value) : unknown(&t, table->rows, str_from(table->table), key)))
+            return false;
+    }
+    return true;
+}
+
+static bool read_record(struct conf *conf, const struct record_table *table, const struct toml *entry,
+                        const char *file, struct err *err)
+{
+    void *record = record_make(conf, table, entry->key);
+    struct str table_name = str_from(table->table);
+    for (const struct toml *value = entry->children.first; value; value = value->next) {
+        struct target t = {conf, record, at_line(conf, file, value->line), err};
+        const struct conf_option *o = find_option(table->rows, table_name, value->key);
+        bool good;
+        if (o)
+            good = set_toml(&t, o, value);
+        else if (value->kind == TOML_TABLE)
+            good = read_inner_table(conf, record, table, value, file, err);
+        else
+            good = unknown(&t, table->rows, table_name, value->key);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+static bool read_records(struct conf *conf, const struct record_table *table, const struct toml *tables,
+                         const char *file, struct err *err)
+{
+    for (const struct toml *entry = tables->children.first; entry; entry = entry->next) {
         if (entry->kind != TOML_TABLE)
-            return err_set(err, ERR_CONFIG, "%s:%u: [models] holds tables only: [models.\"NAME\"]", file, entry->line);
-        if (!read_table(conf, model_table(conf, entry->key), conf_model_options, entry, STR("models"), file, err))
+            return err_set(err, ERR_CONFIG, "%s:%u: [%s] holds tables only: [%s.\"NAME\"]", file, entry->line,
+                           table->table, table->table);
+        if (!read_record(conf, table, entry, file, err))
             return false;
     }
     return true;
@@ -319,10 +503,10 @@ static bool read_document(struct conf *conf, const struct toml *root, const char
         if (value->kind != TOML_TABLE) {
             const struct conf_option *o = find_option(conf_options, STR(""), value->key);
             good = o ? set_toml(&t, o, value) : unknown(&t, conf_options, STR(""), value->key);
+        } else if (record_table_find(value->key)) {
+            good = read_records(conf, record_table_find(value->key), value, file, err);
         } else if (!is_table(value->key)) {
             good = unknown_table(&t, value->key);
-        } else if (str_eq(value->key, STR("models"))) {
-            good = read_models(conf, value, file, err);
         } else {
             good = read_table(conf, conf, conf_options, value, value->key, file, err);
         }
@@ -428,8 +612,29 @@ bool conf_add_model(struct conf *conf, struct str name, const char *path, struct
 {
     if (name.n == 0 || name.n > LIMIT_MODEL_NAME)
         return err_set(err, ERR_CONFIG, "a model's name must have between 1 and %d bytes", LIMIT_MODEL_NAME);
-    model_table(conf, name)->file = arena_strdup(&conf->arena, path);
+    struct conf_model *model = record_make(conf, record_table_find(STR("models")), name);
+    model->file = arena_strdup(&conf->arena, path);
     return true;
+}
+
+/* What llamactl runs when nothing else is configured, under its names. */
+static const struct builtin_backend {
+    const char *name, *command, *args, *docker_image, *docker_args;
+} builtin_backends[] = {
+    {"llama-cpp", "", "", "ghcr.io/ggml-org/llama.cpp:server", "run,--rm,--network,host,--gpus,all"},
+    {"vllm", "vllm", "serve", "vllm/vllm-openai:latest", "run,--rm,--network,host,--gpus,all,--shm-size,1g"},
+    {"mlx", "mlx_lm.server", "", "", ""},
+};
+
+static void add_backend(struct conf *conf, const struct builtin_backend *b)
+{
+    struct conf_backend *backend =
+        record_make(conf, record_table_find(STR("backends")), str_from(b->name));
+    struct target t = {conf, backend, "default", NULL};
+    set_text(&t, find_option(conf_backend_options, STR("backends"), STR("command")), b->command);
+    set_text(&t, find_option(conf_backend_options, STR("backends"), STR("args")), b->args);
+    set_text(&t, find_option(conf_backend_options, STR("backends"), STR("docker_image")), b->docker_image);
+    set_text(&t, find_option(conf_backend_options, STR("backends"), STR("docker_args")), b->docker_args);
 }
 
 void conf_init(struct conf *conf)
@@ -437,6 +642,8 @@ void conf_init(struct conf *conf)
     memset(conf, 0, sizeof *conf);
     arena_init(&conf->arena);
     set_defaults(conf, conf, conf_options);
+    for (size_t i = 0; i < sizeof builtin_backends / sizeof *builtin_backends; i++)
+        add_backend(conf, &builtin_backends[i]);
 }
 
 void conf_release(struct conf *conf)
@@ -477,9 +684,24 @@ bool conf_finish(struct conf *conf, struct err *err)
 
 const struct conf_model *conf_model_find(const struct conf *conf, struct str name)
 {
-    for (const struct conf_model *m = conf->models; m; m = m->next)
-        if (str_eq(name, str_from(m->name)))
-            return m;
+    return record_find(conf, record_table_find(STR("models")), name);
+}
+
+const struct conf_backend *conf_backend_find(const struct conf *conf, struct str name)
+{
+    return record_find(conf, record_table_find(STR("backends")), name);
+}
+
+const struct conf_node *conf_node_find(const struct conf *conf, struct str name)
+{
+    return record_find(conf, record_table_find(STR("nodes")), name);
+}
+
+const char *conf_map_find(conf_MAP map, struct str name)
+{
+    for (; *map; map++)
+        if (strncmp(*map, name.p, name.n) == 0 && (*map)[name.n] == '=')
+            return *map + name.n + 1;
     return NULL;
 }
 
@@ -492,6 +714,31 @@ static void print_quoted(FILE *out, const char *text)
     json_escape(&quoted, str_from(text)); /* TOML's basic strings have JSON's escapes */
     fputs(buf_ok(&quoted) ? quoted.data : "\"\"", out);
     buf_release(&quoted);
+}
+
+static void print_items(FILE *out, const char *const *const *list, bool secret)
+{
+    fputc('[', out);
+    for (const char *const *item = *list; *item; item++) {
+        if (item != *list)
+            fputs(", ", out);
+        print_quoted(out, secret ? "***" : *item);
+    }
+    fputc(']', out);
+}
+
+/* Values are hidden: environments hold tokens. */
+static void print_map(FILE *out, const char *const *map)
+{
+    fputs("{", out);
+    for (const char *const *item = map; *item; item++) {
+        char name[256];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(*item, "="), *item);
+        fputs(item == map ? " " : ", ", out);
+        print_quoted(out, name);
+        fputs(" = \"***\"", out);
+    }
+    fputs(*map ? " }" : "}", out);
 }
 
 static void print_value(FILE *out, const struct conf_option *o, const void *record)
@@ -511,14 +758,21 @@ static void print_value(FILE *out, const struct conf_option *o, const void *reco
         else
             fprintf(out, "%lld", (long long)*(const int64_t *)at);
         break;
+    case CONF_SWITCH: {
+        int value = *(const int *)at;
+        fputs(value == CONF_AUTO_VALUE ? "\"auto\"" : value ? "true" : "false", out);
+        break;
+    }
+    case CONF_RANGE: {
+        const struct conf_range *range = at;
+        fprintf(out, "[%lld, %lld]", (long long)range->low, (long long)range->high);
+        break;
+    }
+    case CONF_SECRET: print_quoted(out, **(const char *const *)at ? "***" : ""); break;
+    case CONF_SECRETS: print_items(out, at, true); break;
+    case CONF_MAP: print_map(out, *(const char *const *const *)at); break;
     case CONF_LIST:
-        fputc('[', out);
-        for (const char *const *item = *(const char *const *const *)at; *item; item++) {
-            if (item != *(const char *const *const *)at)
-                fputs(", ", out);
-            print_quoted(out, *item);
-        }
-        fputc(']', out);
+        print_items(out, at, false);
         break;
     }
 }
@@ -541,10 +795,13 @@ void conf_print(const struct conf *conf, FILE *out)
     for (int i = 0; i < conf->file_count; i++)
         fprintf(out, "# from %s\n", conf->files[i]);
     print_rows(out, conf_options, conf, true);
-    for (const struct conf_model *m = conf->models; m; m = m->next) {
-        fputs("\n[models.", out);
-        print_quoted(out, m->name);
-        fputs("]\n", out);
-        print_rows(out, conf_model_options, m, false);
+    for (size_t i = 0; i < RECORD_TABLES; i++) {
+        const struct record_table *table = &record_tables[i];
+        for (const struct record *r = *(struct record *const *)((const char *)conf + table->list); r; r = r->next) {
+            fprintf(out, "\n[%s.", table->table);
+            print_quoted(out, r->name);
+            fputs("]\n", out);
+            print_rows(out, table->rows, r, false);
+        }
     }
 }

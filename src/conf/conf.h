@@ -11,9 +11,23 @@
 #include "base/err.h"
 #include "base/str.h"
 
-enum conf_kind { CONF_TEXT, CONF_PATH, CONF_INT, CONF_NUMBER, CONF_BOOL, CONF_CHOICE, CONF_LIST, CONF_AUTO };
+enum conf_kind {
+    CONF_TEXT,
+    CONF_PATH,
+    CONF_INT,
+    CONF_NUMBER,
+    CONF_BOOL,
+    CONF_CHOICE,
+    CONF_LIST,
+    CONF_AUTO,
+    CONF_SWITCH,  /* true, false or "auto" */
+    CONF_RANGE,   /* two numbers, the first not above the second: [low, high], as text "low-high" */
+    CONF_MAP,     /* a table of strings or whole numbers */
+    CONF_SECRETS, /* a list that is never printed */
+    CONF_SECRET   /* a text that is never printed */
+};
 
-#define CONF_AUTO_VALUE (-1) /* of CONF_AUTO options */
+#define CONF_AUTO_VALUE (-1) /* of CONF_AUTO and CONF_SWITCH options */
 
 /* What each kind is in the structs below; strings live in the configuration's arena. */
 typedef const char *conf_TEXT;
@@ -24,6 +38,13 @@ typedef bool conf_BOOL;
 typedef int conf_CHOICE;              /* index into the row's choices */
 typedef const char *const *conf_LIST; /* NULL-terminated; never NULL */
 typedef int64_t conf_AUTO;            /* CONF_AUTO_VALUE or a number */
+typedef int conf_SWITCH;              /* CONF_AUTO_VALUE, 0 or 1 */
+typedef struct conf_range {
+    int64_t low, high;
+} conf_RANGE;
+typedef const char *const *conf_MAP; /* "name=value", NULL-terminated; never NULL */
+typedef conf_LIST conf_SECRETS;
+typedef conf_TEXT conf_SECRET;
 
 struct conf_model {
     const char *name;
@@ -33,9 +54,29 @@ struct conf_model {
 #undef OPTION
 };
 
+/* A [backends.NAME] table; llama-cpp, vllm and mlx have one even when no file does. */
+struct conf_backend {
+    const char *name;
+    struct conf_backend *next;
+#define OPTION(field, kind, table, key, value, least, most, choices, help) conf_##kind field;
+#include "conf/backend.def"
+#undef OPTION
+};
+
+/* A [nodes.NAME] table: another machine that manages instances. */
+struct conf_node {
+    const char *name;
+    struct conf_node *next;
+#define OPTION(field, kind, table, key, value, least, most, choices, help) conf_##kind field;
+#include "conf/node.def"
+#undef OPTION
+};
+
 struct conf {
     struct arena arena;
     struct conf_model *models;
+    struct conf_backend *backends; /* llama-cpp, vllm and mlx always */
+    struct conf_node *nodes;       /* in the order of the file */
     const char *files[8]; /* read, in order; NULL behind the last */
     int file_count;
 #define OPTION(field, kind, table, key, value, least, most, choices, help) conf_##kind field;
@@ -56,6 +97,8 @@ struct conf_option {
 /* All rows, ended by one whose key is NULL. */
 extern const struct conf_option conf_options[];
 extern const struct conf_option conf_model_options[];
+extern const struct conf_option conf_backend_options[];
+extern const struct conf_option conf_node_options[];
 
 void conf_init(struct conf *conf); /* all defaults */
 void conf_release(struct conf *conf);
@@ -77,6 +120,11 @@ bool conf_add_model(struct conf *conf, struct str name, const char *path, struct
 bool conf_finish(struct conf *conf, struct err *err);
 
 const struct conf_model *conf_model_find(const struct conf *conf, struct str name); /* or NULL */
+const struct conf_backend *conf_backend_find(const struct conf *conf, struct str name);
+const struct conf_node *conf_node_find(const struct conf *conf, struct str name);
+
+/* The value of name in a CONF_MAP, or NULL. */
+const char *conf_map_find(conf_MAP map, struct str name);
 
 /* The name that choice index stands for. */
 const char *conf_choice_name(const char *choices, int index, char *out, size_t size);

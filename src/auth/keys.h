@@ -1,0 +1,83 @@
+/* Who may call: keys from the configuration and from the store, found by the SHA-256 of what the caller presents, in
+ * memory, in the same time for one key and for a thousand. Keys are 256 random bits, so a fast hash is enough
+ * (specs/llamactl.md 8.2, row 12). Clear keys are never kept or logged. Loop thread only. */
+#ifndef AUTH_KEYS_H
+#define AUTH_KEYS_H
+
+#include "base/arena.h"
+#include "conf/conf.h"
+#include "store/store.h"
+
+enum auth_scope {
+    AUTH_NONE = 0,
+    AUTH_INFERENCE = 1 << 0,
+    AUTH_MANAGEMENT = 1 << 1 /* implies AUTH_INFERENCE */
+};
+
+enum key_mode { KEY_ALLOW_ALL, KEY_PER_INSTANCE };
+
+struct key {
+    int64_t id; /* 0: from the configuration */
+    const char *name;
+    unsigned scopes; /* enum auth_scope */
+    enum key_mode mode;
+    int64_t expires_at; /* unix seconds; 0: never */
+    int64_t created_at, updated_at, last_used_at; /* 0: never used */
+    const int64_t *instance_ids; /* of KEY_PER_INSTANCE, ascending */
+    size_t instance_count;
+};
+
+struct keys;
+
+/* Reads the stored keys, blocking: for the start of the program. store and conf must outlive it. NULL and *err. */
+struct keys *keys_new(struct loop *loop, const struct conf *conf, struct store *store, struct err *err);
+void keys_free(struct keys *keys);
+
+/* Whether routes of that scope ask for a key: conf's require_* switches; "auto" is true when the configuration or the
+ * store has any key of that scope, or conf->bind_address is not a loopback one. */
+bool keys_required(const struct keys *keys, enum auth_scope scope);
+
+/* When management needs a key and there is none at all: makes one, stores its hash and returns the clear key (arena)
+ * to be printed once. NULL: not needed. Blocking; at the start. */
+const char *keys_first_management_key(struct keys *keys, struct arena *arena, struct err *err);
+
+/* The unexpired key that was presented, or NULL. Also notes its use (last_used_at is written to the store at most once
+ * a minute). The pointer is valid until the loop's next turn. */
+const struct key *keys_find(struct keys *keys, struct str presented);
+
+/* As keys_find, and tries the legacy hashes of imported keys (Argon2id; one at a time on the pool, at most
+ * LIMIT_LEGACY_CHECKS waiting; a key that matches gets its fast hash). on_key comes at once when there is nothing to
+ * try, and not at all when the arena dies first. */
+void keys_check(struct keys *keys, struct str presented, struct arena *arena,
+                void (*on_key)(void *arg, const struct key *key, const struct err *err), void *arg);
+
+bool key_allows(const struct key *key, enum auth_scope scope);
+bool key_allows_instance(const struct key *key, int64_t instance_id);
+
+struct key_request {
+    struct str name; /* 1..100 bytes */
+    unsigned scopes;
+    enum key_mode mode;
+    int64_t expires_at; /* 0: never; else in the future */
+    const int64_t *instance_ids;
+    size_t instance_count;
+};
+
+/* Stores a new key; on_done gets it and its clear text ("llamactl-" and 64 hex digits; valid during the call), or an
+ * error. Not called when the arena dies first; the key is then still made. */
+void keys_create(struct keys *keys, const struct key_request *request, struct arena *arena,
+                 void (*on_done)(void *arg, const struct key *key, const char *clear, const struct err *err),
+                 void *arg);
+
+/* Takes effect at once here; on_done after it is stored. ERR_NOT_FOUND when there is none. */
+void keys_delete(struct keys *keys, int64_t id, struct arena *arena, void (*on_done)(void *arg, const struct err *err),
+                 void *arg);
+
+/* Stored keys, newest first, NULL-terminated; valid until the loop's next turn. */
+const struct key *const *keys_list(struct keys *keys, struct arena *arena);
+const struct key *keys_get(struct keys *keys, int64_t id);
+
+/* An instance is gone: its id leaves every key (the store's cascade does the same there). */
+void keys_forget_instance(struct keys *keys, int64_t instance_id);
+
+#endif
