@@ -88,7 +88,10 @@ static void on_output(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
     struct child *c = stream->data;
     if (n > 0) {
         keep_output(c, buffer->base, (size_t)n);
-        pass_on(buffer->base, (size_t)n);
+        if (!c->events.on_output)
+            pass_on(buffer->base, (size_t)n);
+        else if (!c->freed && !c->events.on_output(c->arg, (struct str){buffer->base, (size_t)n}))
+            uv_read_stop(stream);
     } else if (n < 0) {
         c->output_ended = true;
         close_handle((uv_handle_t *)stream);
@@ -146,6 +149,7 @@ static void on_process_exit(uv_process_t *process, int64_t status, int signal)
 {
     struct child *c = process->data;
     deadline_arm(c->loop, &c->output_late, OUTPUT_LATE_MS, on_output_late);
+    kill(-process->pid, SIGKILL); /* the group outlives its leader: nothing may hold the port or the memory */
     c->exited = true;
     c->status = status;
     c->signal = signal;
@@ -160,13 +164,40 @@ static void pipe_init(struct child *c, uv_pipe_t *pipe)
     c->open++;
 }
 
-struct child *child_new(struct loop *loop, const char *const *argv, const struct child_events *events, void *arg,
+static bool replaces(const char *entry, const char *const *over)
+{
+    size_t name = strcspn(entry, "=") + 1;
+    for (; *over; over++)
+        if (strncmp(entry, *over, name) == 0)
+            return true;
+    return false;
+}
+
+/* Ours with theirs over it; mem_free. */
+static const char **environment_with(const char *const *over)
+{
+    size_t ours = 0, theirs = 0, n = 0;
+    while (environ[ours])
+        ours++;
+    while (over[theirs])
+        theirs++;
+    const char **all = mem_calloc(ours + theirs + 1, sizeof *all);
+    for (size_t i = 0; i < ours; i++)
+        if (!replaces(environ[i], over))
+            all[n++] = environ[i];
+    memcpy(all + n, over, theirs * sizeof *all);
+    return all;
+}
+
+struct child *child_new(struct loop *loop, const struct child_options *o, const struct child_events *events, void *arg,
                         struct err *err)
 {
+    static const char *const nothing[] = {NULL};
     struct child *c = mem_calloc(1, sizeof *c);
     c->loop = loop;
     c->events = *events;
     c->arg = arg;
+    c->ready_ended = !o->notify;
     buf_init(&c->ring, LIMIT_LOG_RING);
     pipe_init(c, &c->output);
     pipe_init(c, &c->ready);
@@ -175,23 +206,35 @@ struct child *child_new(struct loop *loop, const char *const *argv, const struct
                                      {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
                                      {.flags = from_child, .data.stream = (uv_stream_t *)&c->output},
                                      {.flags = from_child, .data.stream = (uv_stream_t *)&c->ready}};
-    uv_process_options_t options = {.file = argv[0],
-                                    .args = (char **)argv,
+    int pipe_ends[2] = {-1, -1};
+    const char **environment = environment_with(o->environment ? o->environment : nothing);
+    uv_process_options_t options = {.file = o->argv[0],
+                                    .args = (char **)o->argv,
+                                    .env = (char **)environment,
+                                    .cwd = o->cwd,
                                     .stdio = stdio,
-                                    .stdio_count = 4,
+                                    .stdio_count = o->notify ? 4 : 3,
                                     .flags = UV_PROCESS_DETACHED,
                                     .exit_cb = on_process_exit};
+    if (!o->notify && uv_pipe(pipe_ends, UV_NONBLOCK_PIPE, 0) == 0) { /* both streams into one pipe, in their order */
+        uv_pipe_open(&c->output, pipe_ends[0]);
+        stdio[1] = stdio[2] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = pipe_ends[1]};
+    }
     c->process.data = c;
     int rc = uv_spawn(&loop->uv, &c->process, &options);
     c->open++; /* uv_spawn leaves a handle to close even when it fails */
+    if (pipe_ends[1] >= 0)
+        close(pipe_ends[1]);
+    mem_free(environment);
     if (rc != 0) {
-        err_set(err, ERR_IO, "%s cannot be started: %s", argv[0], uv_strerror(rc));
+        err_set(err, ERR_START_FAILED, "%s cannot be started: %s", o->argv[0], uv_strerror(rc));
         c->exited = true;
         child_free(c);
         return NULL;
     }
     uv_read_start((uv_stream_t *)&c->output, give_buffer, on_output);
-    uv_read_start((uv_stream_t *)&c->ready, give_buffer, on_ready_data);
+    if (o->notify)
+        uv_read_start((uv_stream_t *)&c->ready, give_buffer, on_ready_data);
     return c;
 }
 
@@ -212,6 +255,12 @@ void child_signal(struct child *c, int signal)
 {
     if (!c->exited && c->process.pid > 0)
         kill(-c->process.pid, signal);
+}
+
+void child_read_on(struct child *c)
+{
+    if (!c->freed && !c->output_ended && !uv_is_closing((uv_handle_t *)&c->output))
+        uv_read_start((uv_stream_t *)&c->output, give_buffer, on_output);
 }
 
 int child_pid(const struct child *c)

@@ -18,19 +18,29 @@ struct child_events {
     void (*on_progress)(void *arg, float fraction);
     void (*on_ready)(void *arg);
     void (*on_error)(void *arg, const struct err *err);     /* the child's own words; its end follows */
+    /* Its output, as it comes; false: no more until child_read_on. NULL: passed on to our own stderr. */
+    bool (*on_output)(void *arg, struct str bytes);
     void (*on_exit)(void *arg, int64_t status, int signal); /* the last event; free the child here or later */
 };
 
-/* argv is NULL-terminated, argv[0] the program's path. The child gets a session of its own, so that a terminal's Ctrl-C
- * reaches only us. name prefixes nothing: output is passed on as it comes. NULL and *err (ERR_IO) on failure. */
-struct child *child_new(struct loop *loop, const char *const *argv, const struct child_events *events, void *arg,
-                        struct err *err);
+struct child_options {
+    const char *const *argv;        /* NULL-terminated; argv[0] is the program's path */
+    const char *const *environment; /* "NAME=value" over our own, NULL-terminated; or NULL */
+    const char *cwd;                /* or NULL: ours */
+    bool notify;                    /* one of ours: it gets CHILD_NOTIFY_FD */
+};
+
+/* The child gets a session and process group of its own, so that a terminal's Ctrl-C reaches only us and that whatever
+ * it leaves behind in its group is killed when it ends. NULL and *err (ERR_START_FAILED) on failure. */
+struct child *child_new(struct loop *loop, const struct child_options *options, const struct child_events *events,
+                        void *arg, struct err *err);
 
 /* Ends the child at once when it still runs (no event follows), and releases it in a later turn of the loop. NULL is
  * fine. */
 void child_free(struct child *child);
 
 void child_signal(struct child *child, int signal); /* to its whole process group; nothing when it is gone */
+void child_read_on(struct child *child);
 int child_pid(const struct child *child);
 struct str child_output(const struct child *child); /* the last LIMIT_LOG_RING bytes, from a line's start */
 

@@ -3,6 +3,8 @@
 CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('instances', 0), ('api_keys', 0);
 
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+
 CREATE TABLE instances (
     id BIGINT PRIMARY KEY,
     node TEXT NOT NULL,
@@ -11,7 +13,6 @@ CREATE TABLE instances (
     options TEXT NOT NULL,           -- JSON object as in the API
     created_at BIGINT NOT NULL,      -- unix seconds
     updated_at BIGINT NOT NULL,
-    process TEXT NOT NULL DEFAULT '', -- JSON object: identity of the process that was started last; '' when it ended
     UNIQUE (node, name)
 );
 
