@@ -20,13 +20,16 @@ struct backend {
     const char *type;    /* "llama_cpp": backend_type in the API */
     const char *section; /* [backends.SECTION] */
     enum backend_ready ready;
-    const char *health; /* path of BACKEND_READY_HTTP */
+    const char *health; /* path of BACKEND_READY_HTTP, unless backend_options.health says another (command) */
     bool docker;        /* can run in a container */
     /* Checks backend_options (types of the typed keys, required ones) and puts them in their canonical shape: aliases
      * under their long names, unknown keys folded into extra_args. A new object, or NULL and *err with a param such as
      * "backend_options.port". */
     json_t *(*canonical)(const json_t *options, struct err *err);
-    /* Appends the arguments that the options stand for, not the program. */
+    const char *cache; /* folder in that container where downloaded models lie */
+    /* What to run when neither the instance nor the configuration says: in launch->arena. */
+    const char *(*program)(struct backend_launch *launch, const json_t *options);
+    /* Appends everything behind the program, or behind the image of a container. */
     bool (*arguments)(struct backend_launch *launch, const json_t *options, struct err *err);
     json_t *(*parse)(struct str command, struct err *err); /* backend_options of a command line; NULL: cannot */
     /* The name under which the backend itself knows its model, when a request's "model" has to be changed to it, or
@@ -63,6 +66,8 @@ struct backend_launch {
     struct arena *arena;
     const char *argv[BACKEND_ARGUMENTS];
     size_t argc;
+    bool docker; /* in a container */
+    bool full;   /* an argument did not fit */
 };
 
 /* The complete command line, NULL-terminated, in launch->argv. Never through a shell. ERR_INVALID_PARAMETERS. */
