@@ -13,10 +13,10 @@
 struct output;
 
 struct output_options {
-    const char *path;       /* of the file; its folder exists */
-    uint64_t rotate_bytes;  /* 0: never */
-    unsigned rotated_files; /* kept beside it as PATH.1 (newest) ... PATH.N; more are deleted */
-    bool compress;          /* as PATH.N.gz, made by a job of its own */
+    const char *path;              /* of the file; its folder exists */
+    uint64_t rotate_bytes;         /* 0: never */
+    unsigned rotated_files;        /* kept beside it as PATH.1 (newest) ... PATH.N; more are deleted */
+    bool compress;                 /* as PATH.N.gz, made by a job of its own */
     void (*on_proceed)(void *arg); /* after output_write returned false: there is room again */
     void *arg;
 };
@@ -25,7 +25,8 @@ struct output *output_new(struct loop *loop, const struct output_options *option
 /* Writes what waits, then releases, in later turns of the loop. */
 void output_free(struct output *output);
 
-bool output_write(struct output *output, struct str bytes); /* false: stop until on_proceed; the bytes are kept */
+/* At most LIMIT_LOG_WAITING bytes at once. false: stop until on_proceed; the bytes are kept. */
+bool output_write(struct output *output, struct str bytes);
 /* A line of ours between the child's: "=== Instance NAME started at ... ===\n" is the caller's to word. */
 void output_mark(struct output *output, struct str line);
 
