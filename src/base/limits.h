@@ -33,7 +33,7 @@
 #define LIMIT_BACKLOG         1024          /* connections the kernel holds until they are accepted */
 
 /* Buffers */
-#define LIMIT_BUF_SURE (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
+#define LIMIT_BUF_SURE    (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
 
 /* JSON */
 #define LIMIT_JSON_DEPTH 64
@@ -87,14 +87,14 @@
 #define LIMIT_WAITERS            4096   /* requests waiting for one start */
 #define LIMIT_RESTART_BACKOFF_MS 60000
 
-#define LIMIT_INSTANCES     1024 /* named instances */
-#define LIMIT_INSTANCE_NAME 50
-#define LIMIT_OPTIONS_BYTES (1u << 20)  /* an instance's options as JSON */
-#define LIMIT_COMMAND_BYTES (64 * 1024) /* a command line to be split */
-#define LIMIT_FLAGS         2048        /* of a program's --help */
+#define LIMIT_INSTANCES          1024   /* named instances */
+#define LIMIT_INSTANCE_NAME      50
+#define LIMIT_OPTIONS_BYTES      (1u << 20) /* an instance's options as JSON */
+#define LIMIT_COMMAND_BYTES      (64 * 1024) /* a command line to be split */
+#define LIMIT_FLAGS              2048        /* of a program's --help */
 
-#define LIMIT_LOG_LINE    (1u << 20) /* a longer line of an instance comes in pieces */
-#define LIMIT_LOG_WAITING (1u << 20) /* output not written yet; more and the child's pipe is not read */
+#define LIMIT_LOG_LINE           (1u << 20) /* a longer line of an instance comes in pieces */
+#define LIMIT_LOG_WAITING        (1u << 20) /* output not written yet; more and the child's pipe is not read */
 
 /* Store and keys */
 #define LIMIT_STORE_CALLS   4096

@@ -22,11 +22,11 @@ struct backend {
     enum backend_ready ready;
     const char *health; /* path of BACKEND_READY_HTTP, unless backend_options.health says another (command) */
     bool docker;        /* can run in a container */
+    const char *cache;  /* folder in that container where downloaded models lie */
     /* Checks backend_options (types of the typed keys, required ones) and puts them in their canonical shape: aliases
      * under their long names, unknown keys folded into extra_args. A new object, or NULL and *err with a param such as
      * "backend_options.port". */
     json_t *(*canonical)(const json_t *options, struct err *err);
-    const char *cache; /* folder in that container where downloaded models lie */
     /* What to run when neither the instance nor the configuration says: in launch->arena. */
     const char *(*program)(struct backend_launch *launch, const json_t *options);
     /* Appends everything behind the program, or behind the image of a container. */
@@ -58,7 +58,9 @@ struct backend_input {
     const char *socket;              /* of our worker, and {socket} of a command; or NULL */
     const char *preset_file;         /* --models-preset of llama_cpp; or NULL */
     bool docker;
-    const char *const *environment; /* "NAME=value": goes into a container with -e NAME=value; NULL-terminated */
+    /* "NAME=value", NULL-terminated: goes into a container with -e NAME=value, over what conf has. Else the caller's to
+     * set, as are conf's. */
+    const char *const *environment;
 };
 
 struct backend_launch {
@@ -78,7 +80,8 @@ bool backend_command(const struct backend_input *in, struct arena *arena, struct
  * *err (ERR_INVALID_PARAMETERS) for an unclosed quote, a blank line, a NUL or an operator such as '|' or ';'. */
 const char *const *backend_split(struct str command, struct arena *arena, struct err *err);
 
-/* The options that a command line stands for: {"backend_type", "backend_options"}. */
+/* The options that a command line stands for: {"backend_type", "backend_options"}, and "environment" when there are
+ * assignments in front of the program. ERR_INVALID_PARAMETERS. */
 json_t *backend_parse_command(const struct backend *backend, struct str command, struct err *err);
 
 /* ---- flags of a real binary ---- */

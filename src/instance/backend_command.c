@@ -151,15 +151,15 @@ bool command_arguments(struct backend_launch *launch, const json_t *options, str
 json_t *command_parse(struct str command, struct err *err)
 {
     struct arena arena;
-    json_t *argv = json_array();
+    json_t *argv = json_array(), *options = json_pack("{s:o}", "argv", argv), *result = NULL;
     arena_init(&arena);
     const char *const *words = backend_split(command, &arena, err);
     for (size_t i = 0; words && words[i]; i++)
         json_array_append_new(argv, json_string(words[i]));
-    bool good = words != NULL;
+    if (words)
+        result = command_canonical(options, err);
+    json_decref(options);
     arena_dispose(&arena);
-    json_t *result = good ? json_pack("{s:O}", "argv", argv) : NULL;
-    json_decref(argv);
     return result;
 }
 

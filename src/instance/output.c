@@ -187,6 +187,8 @@ static void on_written(struct loop_job *job)
     o->settled += o->used;
     o->lost += o->lost_now;
     buf_consume(&o->writing, o->used);
+    if (o->writing.len == 0 && o->writing.cap > LIMIT_BUF_SURE)
+        buf_release(&o->writing); /* a flood is over sometime */
     if (o->lost_now)
         complain(o, "output cannot be written", o->file.error);
     if (o->rotated)

@@ -413,6 +413,7 @@ static void command_lines_that_mean_nothing_are_refused(void **state)
         {"vllm", "podman run image", "container"},
         {"worker", "inferd worker --model m --prot 1", "no option"},
         {"worker", "inferd worker", "required"},
+        {"command", "'' x", "required"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err err = ERR_INIT;
