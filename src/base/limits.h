@@ -33,7 +33,7 @@
 #define LIMIT_BACKLOG         1024          /* connections the kernel holds until they are accepted */
 
 /* Buffers */
-#define LIMIT_BUF_SURE    (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
+#define LIMIT_BUF_SURE (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
 
 /* JSON */
 #define LIMIT_JSON_DEPTH 64
@@ -92,9 +92,12 @@
 #define LIMIT_OPTIONS_BYTES      (1u << 20) /* an instance's options as JSON */
 #define LIMIT_COMMAND_BYTES      (64 * 1024) /* a command line to be split */
 #define LIMIT_FLAGS              2048        /* of a program's --help */
+#define LIMIT_INSTANCES     1024 /* named instances */
+#define LIMIT_INSTANCE_NAME 50
+#define LIMIT_OPTIONS_BYTES (1u << 20) /* an instance's options as JSON */
 
-#define LIMIT_LOG_LINE           (1u << 20) /* a longer line of an instance comes in pieces */
-#define LIMIT_LOG_WAITING        (1u << 20) /* output not written yet; more and the child's pipe is not read */
+#define LIMIT_LOG_LINE    (1u << 20) /* a longer line of an instance comes in pieces */
+#define LIMIT_LOG_WAITING (1u << 20) /* output not written yet; more and the child's pipe is not read */
 
 /* Store and keys */
 #define LIMIT_STORE_CALLS   4096
@@ -103,8 +106,27 @@
 #define LIMIT_KEYS          100000
 
 /* Downloads */
-#define LIMIT_FETCH_JOBS  64   /* jobs kept, ended ones too */
-#define LIMIT_FETCH_FILES 4096 /* files of one repository */
+#define LIMIT_FETCH_JOBS           64           /* jobs kept, ended ones too */
+#define LIMIT_FETCH_FILES          4096         /* files of one repository */
+#define LIMIT_FETCH_RUNNING        4            /* jobs at work at once; the others are queued */
+#define LIMIT_FETCH_THREADS        5            /* files of one job at once */
+#define LIMIT_FETCH_PAGES          256          /* pages of one repository's tree */
+#define LIMIT_FETCH_PAGE           (16u << 20)  /* one JSON reply of a hub */
+#define LIMIT_FETCH_FILE_BYTES     (1ull << 50) /* one file, as a hub declares it */
+#define LIMIT_FETCH_URL            8192         /* a hub's link to the next page */
+#define LIMIT_FETCH_NAME           96           /* organisation or model name */
+#define LIMIT_FETCH_TAG            64
+#define LIMIT_FETCH_PATH           1024 /* a file's path in its repository */
+#define LIMIT_FETCH_FOLDERS        16   /* folders in it */
+#define LIMIT_FETCH_TRIES          6    /* in a row that bring less than LIMIT_FETCH_ADVANCE */
+#define LIMIT_FETCH_ADVANCE        (1u << 20)
+#define LIMIT_FETCH_BACKOFF_MS     500 /* pause after the first failed try; doubles */
+#define LIMIT_FETCH_BACKOFF_MAX_MS 30000
+#define LIMIT_FETCH_RETRY_AFTER_MS 60000 /* longest pause that a server may ask for */
+#define LIMIT_FETCH_CONNECT_MS     30000
+#define LIMIT_FETCH_REDIRECTS      10
+#define LIMIT_FETCH_PROGRESS_MS    100      /* between two reports of a job's progress */
+#define LIMIT_FETCH_KEPT_MS        86400000 /* an ended job is remembered */
 
 /* GGUF header (registry file reader) */
 #define LIMIT_GGUF_KV      65536
