@@ -10,6 +10,10 @@ add_executable(toml_decoder tools/toml_decoder.c)
 target_link_libraries(toml_decoder PRIVATE inferd_gateway)
 add_test(NAME conf/toml_suite COMMAND sh -c "exec \"\$INFERD_TOML_TEST\" test -toml 1.0 -decoder \"$<TARGET_FILE:toml_decoder>\"")
 
+add_executable(fetch_driver tools/fetch_driver.c)
+target_link_libraries(fetch_driver PRIVATE inferd_gateway)
+list(APPEND test_environment "FETCH_DRIVER=$<TARGET_FILE:fetch_driver>")
+
 file(GLOB system_tests CONFIGURE_DEPENDS sys/test_*.py)
 foreach(script IN LISTS system_tests)
   get_filename_component(name ${script} NAME_WE)
