@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "api/app.h"
+#include "api/instances/instances.h"
 #include "api/system/machine.h"
 #include "base/mem.h"
 #include "base/version.h"
@@ -83,10 +84,17 @@ static void on_instances_stopped(void *arg)
     loop_stop(&serve->loop);
 }
 
+static void on_fetch_ended(void *arg)
+{
+    struct serve *serve = arg;
+    serve->app.fetch = NULL;
+    instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
+}
+
 static void on_drained(void *arg)
 {
     struct serve *serve = arg;
-    instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
+    fetch_free(serve->app.fetch, on_fetch_ended, serve);
 }
 
 static void on_end_signal(uv_signal_t *handle, int number)
@@ -123,15 +131,28 @@ static bool is_loopback(const char *address)
     return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 || strcmp(address, "localhost") == 0;
 }
 
-static bool check_bind(const struct conf *conf, struct err *err)
+/* Others can connect and some routes would ask for no key: only on purpose. */
+static bool check_bind(const struct app *app, struct err *err)
 {
-    if (is_loopback(conf->bind_address) || conf->insecure)
+    const struct conf *conf = app->conf;
+    if (is_loopback(conf->bind_address) || conf->insecure ||
+        (keys_required(app->keys, AUTH_MANAGEMENT) && keys_required(app->keys, AUTH_INFERENCE)))
         return true;
-    return err_set(
-        err, ERR_CONFIG,
-        "server.bind_address = \"%s\" lets other machines in and there is no authentication; bind 127.0.0.1, put a "
-        "proxy with authentication in front, or start with --insecure",
-        conf->bind_address);
+    return err_set(err, ERR_CONFIG,
+                   "server.bind_address = \"%s\" lets other machines in and authentication is switched off in [auth]; "
+                   "switch it on, bind 127.0.0.1, or start with --insecure",
+                   conf->bind_address);
+}
+
+/* The one key that is made by itself is shown once, on the terminal and not in the log. */
+static bool first_key(struct serve *serve, struct err *err)
+{
+    *err = ERR_INIT;
+    const char *clear = keys_first_management_key(serve->app.keys, &serve->arena, err);
+    if (clear)
+        fprintf(stderr,
+                "\nThere was no management key, so one was made. It is shown only now; keep it:\n\n    %s\n\n", clear);
+    return err->code == ERR_NONE;
 }
 
 static bool listen_all(struct serve *serve, struct err *err)
@@ -173,22 +194,48 @@ static void raise_file_limit(void)
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
+static void on_download(void *arg, const struct fetch_job *job)
+{
+    events_download(arg, job);
+}
+
+static struct fetch *fetch_of(struct serve *serve)
+{
+    const struct conf_backend *llama = conf_backend_find(serve->conf, STR("llama-cpp"));
+    struct fetch_settings settings = {.cache = *llama->cache_dir ? llama->cache_dir : NULL,
+                                      .stall_seconds = (unsigned)llama->download_timeout,
+                                      .on_change = on_download,
+                                      .arg = &serve->app};
+    return fetch_new(&serve->loop, &settings);
+}
+
 static bool start(struct serve *serve, const char *program, struct err *err)
 {
     struct app *app = &serve->app;
-    if (!check_bind(serve->conf, err))
+    app->program = program;
+    if (!instance_make_folder(serve->conf->state_dir, err))
         return false;
-    app->instances = instances_new(&serve->loop, serve->conf, program, err);
+    app->store = store_open(&serve->loop, serve->conf->database_path, err);
+    app->keys = app->store ? keys_new(&serve->loop, serve->conf, app->store, err) : NULL;
+    if (!app->keys || !check_bind(app, err) || !first_key(serve, err))
+        return false;
+    app->instances = instances_new(&serve->loop, serve->conf, program, app->store, err);
     if (!app->instances)
         return false;
+    app->fetch = fetch_of(serve);
     app->server = server_new(serve);
     app->machine = machine_new();
     app->router = http_router_new(app);
     system_routes(app->router);
     openai_routes(app->router);
     models_routes(app->router);
+    metrics_routes(app->router);
+    instances_routes(app->router);
+    keys_routes(app->router);
+    http_router_guard(app->router, api_guard);
     if (!listen_all(serve, err))
         return false;
+    instances_begin(app->instances);
     app_refresh_catalogue(app, 0, &serve->arena, warm_all, serve);
     return true;
 }
@@ -198,7 +245,12 @@ static void release(struct serve *serve)
     arena_dispose(&serve->arena);
     if (serve->app.server)
         http_server_free(serve->app.server);
+    if (serve->app.fetch)
+        fetch_free(serve->app.fetch, NULL, NULL);
     instances_free(serve->app.instances);
+    keys_free(serve->app.keys);
+    if (serve->app.store)
+        store_close(serve->app.store);
     machine_free(serve->app.machine);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */

@@ -17,6 +17,7 @@ void app_init(struct app *app, struct loop *loop, const struct conf *conf)
 {
     *app = (struct app){.loop = loop, .conf = conf, .started_ms = clock_ms()};
     list_init(&app->catalogue_waiters);
+    list_init(&app->event_streams);
 }
 
 void app_release(struct app *app)
@@ -142,4 +143,19 @@ void app_find_model(struct app *app, struct http_req *req, struct str name,
     struct find_call *call = arena_alloc(&req->arena, sizeof *call);
     *call = (struct find_call){.app = app, .name = arena_str(&req->arena, name), .on_model = on_model, .arg = arg};
     app_refresh_catalogue(app, RESCAN_AGE_MS, &req->arena, find_again, call);
+}
+
+const char *const *api_environment(const char *const *over, struct arena *arena)
+{
+    size_t ours = 0, theirs = 0, n = 0;
+    while (environ[ours])
+        ours++;
+    while (over[theirs])
+        theirs++;
+    const char **all = arena_calloc(arena, (ours + theirs + 1) * sizeof *all);
+    while (*over)
+        all[n++] = *over++; /* getenv takes the first of a name */
+    for (size_t i = 0; i < ours; i++)
+        all[n++] = environ[i];
+    return all;
 }

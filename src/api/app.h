@@ -3,14 +3,21 @@
 #define API_APP_H
 
 #include "base/json_write.h"
+#include "auth/keys.h"
 #include "conf/conf.h"
 #include "http/route.h"
 #include "instance/instance.h"
+#include "registry/fetch.h"
 
 struct app {
     struct loop *loop;
     const struct conf *conf;
+    const char *program; /* path of this very binary */
+    struct store *store;
+    struct keys *keys;
     struct instances *instances;
+    struct fetch *fetch;
+    struct list event_streams; /* see api/instances/events.c */
     struct http_server *server;
     struct http_router *router;
     struct model_catalogue *catalogue; /* NULL until the first scan; never keep a pointer into it over a turn */
@@ -37,6 +44,7 @@ struct dialect {
 };
 
 extern const struct dialect openai_dialect;
+extern const struct dialect manager_dialect; /* llamactl's: {"error": text} */
 
 /* Answers with a finished document, or with an internal error when the writer failed. */
 void api_reply_json(struct http_req *req, int status, struct json *j);
@@ -49,9 +57,38 @@ struct json *api_json_begin(struct http_req *req);
 void app_find_model(struct app *app, struct http_req *req, struct str name,
                     void (*on_model)(void *arg, const struct model *model, const struct err *err), void *arg);
 
+/* Who sent the request, when a key was needed: what req->caller points to, else NULL. */
+struct caller {
+    int64_t key_id; /* 0: a key of the configuration */
+    unsigned scopes;
+    bool all_instances;
+    const int64_t *instance_ids;
+    size_t instance_count;
+};
+
+/* The guard of all routes (guard.c): asks for a key where the route's access needs one. */
+http_guard api_guard;
+
+/* Whether the caller may use that instance; false: answered with 403 already. */
+bool api_may_use(struct http_req *req, const struct instance *i);
+bool api_may_see(const struct http_req *req, const struct instance *i); /* the same, silently */
+
+/* The target as it may be passed on and logged: without ?api_key=. */
+struct str api_target(struct http_req *req);
+
+/* The response headers that [backends.X] adds to proxied replies; call before the reply begins. */
+void api_backend_headers(struct app *app, struct http_req *req, const struct instance *i);
+
+/* Our environment with over ("NAME=value", NULL-terminated) over it, in arena. */
+const char *const *api_environment(const char *const *over, struct arena *arena);
+
 /* Route tables of the surfaces. */
 void openai_routes(struct http_router *router);
 void models_routes(struct http_router *router);
 void system_routes(struct http_router *router);
+void metrics_routes(struct http_router *router);
+void instances_routes(struct http_router *router);
+void keys_routes(struct http_router *router);
+void docs_routes(struct http_router *router);
 
 #endif

@@ -675,6 +675,12 @@ bool conf_finish(struct conf *conf, struct err *err)
         conf->models_dir = data_folder(conf, "models");
     if (!*conf->state_dir)
         conf->state_dir = data_folder(conf, "state");
+    if (!*conf->logs_dir)
+        conf->logs_dir = arena_printf(&conf->arena, "%s/logs", conf->state_dir);
+    if (!*conf->instances_dir)
+        conf->instances_dir = arena_printf(&conf->arena, "%s/instances", conf->state_dir);
+    if (!*conf->database_path)
+        conf->database_path = arena_printf(&conf->arena, "%s/inferd.db", conf->state_dir);
     if (conf->ubatch_size > conf->batch_size)
         return err_set(err, ERR_CONFIG,
                        "'backend_config.ubatch_size' (%lld) must not exceed 'backend_config.batch_size' (%lld)",

@@ -25,6 +25,7 @@ struct compiled {
 
 struct http_router {
     void *arg;
+    http_guard *guard; /* or NULL */
     struct compiled *routes;
     size_t count;
 };
@@ -255,5 +256,18 @@ void http_router_dispatch(struct http_router *router, struct http_req *req)
         http_reply_error(req, &err);
         return;
     }
-    c->route->handler(router->arg, req, match);
+    if (router->guard)
+        router->guard(router->arg, req, match);
+    else
+        http_match_handle(router, req, match);
+}
+
+void http_router_guard(struct http_router *router, http_guard *guard)
+{
+    router->guard = guard;
+}
+
+void http_match_handle(struct http_router *router, struct http_req *req, const struct http_match *match)
+{
+    match->route->handler(router->arg, req, match);
 }

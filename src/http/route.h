@@ -18,7 +18,12 @@ struct http_route {
     http_handler *handler;
     void *dialect;       /* goes to req->dialect */
     const char *summary; /* one line for the documentation */
+    unsigned access;     /* what a caller must be allowed to do: the guard's to know; 0: nothing */
+    const void *doc;     /* what the documentation says of bodies and parameters; or NULL */
 };
+
+/* Stands before every handler: calls http_match_handle, at once or later, or answers. */
+typedef http_handler http_guard;
 
 struct http_match {
     const struct http_route *route;
@@ -28,6 +33,8 @@ struct http_match {
 struct http_router;
 struct http_router *http_router_new(void *arg); /* arg goes to every handler */
 void http_router_add(struct http_router *router, const struct http_route *routes, size_t count); /* kept by reference */
+void http_router_guard(struct http_router *router, http_guard *guard);
+void http_match_handle(struct http_router *router, struct http_req *req, const struct http_match *match);
 void http_router_free(struct http_router *router);
 const struct http_route *http_router_at(const struct http_router *router, size_t index); /* NULL behind the last */
 

@@ -32,6 +32,7 @@ struct http_req {
     uint64_t bytes_out; /* payload bytes of the reply so far */
     void *dialect;      /* for on_error: whose errors to speak; set by the router, NULL at first */
     void *user;         /* the handler's */
+    const void *caller; /* who sent it: the guard's */
 };
 
 typedef void http_on_request(void *arg, struct http_req *req); /* head complete, body not read yet */

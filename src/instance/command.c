@@ -48,7 +48,7 @@ static int64_t override(int64_t own, int64_t common)
 static void model_arguments(struct arguments *a, const struct instance *i)
 {
     const struct conf *conf = i->all->conf;
-    const struct conf_model *m = conf_model_find(conf, str_from(i->id));
+    const struct conf_model *m = conf_model_find(conf, str_from(i->name));
     option_number(a, "--context-size", override(m ? m->context_size : -1, conf->context_size), 0);
     option_number(a, "--parallel", override(m ? m->parallel : -1, conf->parallel), 0);
     option_number(a, "--gpu-layers", override(m ? m->gpu_layers : -1, conf->gpu_layers), -1);
@@ -66,8 +66,8 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--supervised", getpid(), 0);
     option_number(a, "--notify-fd", CHILD_NOTIFY_FD, 0);
     option(a, "--engine", i->fake ? "fake" : "llama");
-    option(a, "--model", i->path);
-    option(a, "--alias", i->id);
+    option(a, "--model", i->path ? i->path : "");
+    option(a, "--alias", i->name);
     option(a, "--socket", i->target.address);
     option_choice(a, "--log-level", "trace debug info warn error", conf->log_level);
     option_choice(a, "--log-format", "pretty compact json", conf->log_format);

@@ -1,17 +1,19 @@
-/* The ledger: a model that is being loaded counts with its estimate, a loaded one with the larger of estimate and what
- * its process measures. What must go is only started here; the caller asks again when a process is gone. */
+/* Three kinds of limits, one way to look at them: how many models' workers (cache.max_cached_models), how many named
+ * instances, in all and of one group (instances.max_running_instances, group_limits), and bytes of memory for everything
+ * together. Each limit is a scope: who counts under it, who may go for it.
+ *
+ * The ledger: an instance that is starting counts with its estimate, a running one with the larger of estimate and what
+ * its process measures; one that crashed and will be started again keeps its place. What must go is only told to here;
+ * the caller asks again when a process is gone.
+ *
+ * Idle ones go at once. When only busy ones hold the room, the least recently used of them takes no new requests once
+ * somebody has waited LIMIT_YIELD_MS, and goes when its last reply has ended: two models that are always busy take turns,
+ * and nothing is cut off. */
 #include "instance/evict.h"
 
+#include "base/clock.h"
 #include "instance/child.h"
 #include "instance/instance_private.h"
-
-struct ledger {
-    unsigned count;        /* instances with a process */
-    unsigned leaving;      /* of these, being unloaded */
-    uint64_t reserved;     /* bytes of those that stay */
-    uint64_t not_resident; /* of these, bytes that loads will still take */
-    uint64_t evictable;    /* bytes of idle ones */
-};
 
 static uint64_t read_field(const char *path, const char *field)
 {
@@ -49,46 +51,64 @@ unsigned long long evict_memory_available(void)
     return least_known(machine, group > used ? group - used : group ? 1 : 0);
 }
 
-static uint64_t bytes_of(const struct instance *i)
+enum scope { SCOPE_MODELS, SCOPE_NAMED, SCOPE_GROUP, SCOPE_MEMORY, SCOPES };
+
+struct ledger {
+    unsigned count;        /* instances that hold a place */
+    unsigned leaving;      /* of these, on their way out */
+    uint64_t reserved;     /* bytes of those that stay */
+    uint64_t not_resident; /* of these, bytes that starts will still take */
+};
+
+static bool in_scope(const struct instance *i, enum scope scope, const struct instance *wanted)
 {
-    uint64_t measured = child_memory(i->child);
-    return measured > i->memory_estimate ? measured : i->memory_estimate;
+    if (i == wanted || !instance_has_slot(i) || i->kind == KIND_ATTACHED || i->kind == KIND_REMOTE)
+        return false;
+    switch (scope) {
+    case SCOPE_MODELS: return i->kind == KIND_IMPLICIT;
+    case SCOPE_NAMED: return i->kind == KIND_NAMED;
+    case SCOPE_GROUP: return i->kind == KIND_NAMED && strcmp(i->policy.group, wanted->policy.group) == 0;
+    default: return true;
+    }
 }
 
-static bool idle(const struct instance *i)
-{
-    return i->child && i->state == INSTANCE_LOADED && i->active == 0 && !i->pinned;
-}
-
-static struct ledger add_up(struct instances *all)
+static struct ledger add_up(struct instances *all, enum scope scope, const struct instance *wanted)
 {
     struct ledger l = {0};
     list_each (i, &all->list, struct instance, link) {
-        if (!i->child)
+        if (!in_scope(i, scope, wanted))
             continue;
         l.count++;
-        if (i->state == INSTANCE_UNLOADING) {
+        if (i->state == INSTANCE_STOPPING) {
             l.leaving++;
             continue;
         }
-        uint64_t bytes = bytes_of(i), measured = child_memory(i->child);
+        uint64_t measured = i->child ? child_memory(i->child) : 0;
+        uint64_t bytes = measured > i->memory_estimate ? measured : i->memory_estimate;
         l.reserved += bytes;
-        if (i->state == INSTANCE_LOADING && bytes > measured)
+        if (i->state != INSTANCE_RUNNING && bytes > measured)
             l.not_resident += bytes - measured;
-        if (idle(i))
-            l.evictable += bytes;
     }
     return l;
 }
 
-static struct instance *least_recently_used(struct instances *all)
+/* UINT_MAX: no limit. */
+static unsigned most(const struct instance *wanted, enum scope scope)
 {
-    struct instance *oldest = NULL;
-    list_each (i, &all->list, struct instance, link)
-        if (idle(i) && (!oldest || i->last_used_ms < oldest->last_used_ms))
-            oldest = i;
-    return oldest;
+    const struct conf *conf = wanted->all->conf;
+    if (scope == SCOPE_MODELS && wanted->kind == KIND_IMPLICIT)
+        return (unsigned)conf->max_cached_models;
+    if (wanted->kind != KIND_NAMED)
+        return UINT_MAX;
+    if (scope == SCOPE_NAMED)
+        return conf->max_running_instances < 0 ? UINT_MAX : (unsigned)conf->max_running_instances;
+    const char *group = *wanted->policy.group ? conf_map_find(conf->group_limits, str_from(wanted->policy.group)) : NULL;
+    uint64_t limit;
+    return scope == SCOPE_GROUP && group && str_u64(str_from(group), LIMIT_INSTANCES, &limit) ? (unsigned)limit
+                                                                                            : UINT_MAX;
 }
+
+/* ---- memory ---- */
 
 static uint64_t budget(const struct instances *all)
 {
@@ -111,24 +131,89 @@ static bool could_ever_fit(const struct instances *all, const struct ledger *l, 
     return (!limit || wanted <= limit) && (!free_now || wanted <= free_now + l->reserved);
 }
 
-enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, struct err *err)
+static enum evict_answer too_large(const struct instance *wanted, const struct ledger *l, struct err *err)
 {
-    struct ledger l = add_up(all);
-    uint64_t bytes = wanted->memory_estimate;
-    if (!could_ever_fit(all, &l, bytes)) {
-        err_set(
-            err, ERR_INSUFFICIENT_MEMORY,
-            "the model '%s' needs about %.1f GB, more than the %.1f GB this machine can give; use a smaller model or "
+    const struct instances *all = wanted->all;
+    err_set(err, ERR_INSUFFICIENT_MEMORY,
+            "'%s' needs about %.1f GB, more than the %.1f GB this machine can give; use a smaller model or "
             "quantization, or a smaller context_size",
-            wanted->id, (double)bytes / 1e9,
-            (double)least_known(budget(all), evict_memory_available() + l.reserved) / 1e9);
-        return EVICT_NEVER;
+            wanted->name, (double)wanted->memory_estimate / 1e9,
+            (double)least_known(budget(all), evict_memory_available() + l->reserved) / 1e9);
+    return EVICT_NEVER;
+}
+
+/* ---- who goes ---- */
+
+static struct instance *least_recently_used(struct instance *wanted, enum scope scope, bool busy)
+{
+    struct instance *oldest = NULL;
+    list_each (i, &wanted->all->list, struct instance, link) {
+        bool may_go = in_scope(i, scope, wanted) && i->state == INSTANCE_RUNNING && !i->policy.pinned;
+        if (may_go && (i->active > 0) == busy && i->waiting == 0 && (!oldest || i->last_used_ms < oldest->last_used_ms))
+            oldest = i;
     }
-    if (l.count < all->conf->max_cached_models && fits(all, &l, bytes))
-        return EVICT_ROOM;
-    /* Those already leaving may be enough. */
-    struct instance *victim = l.leaving ? NULL : least_recently_used(all);
-    if (victim)
-        instances_evict(victim);
+    return oldest;
+}
+
+static bool all_pinned(struct instance *wanted, enum scope scope)
+{
+    list_each (i, &wanted->all->list, struct instance, link)
+        if (in_scope(i, scope, wanted) && !i->policy.pinned)
+            return false;
+    return true;
+}
+
+static enum evict_answer refuse(const struct instance *wanted, enum scope scope, unsigned limit, const char *why,
+                                struct err *err)
+{
+    static const char *const keys[] = {"cache.max_cached_models", "instances.max_running_instances",
+                                       "instances.group_limits", "memory"};
+    if (scope == SCOPE_MEMORY)
+        err_set(err, ERR_INSUFFICIENT_MEMORY, "there is no memory left for '%s' (about %.1f GB)%s", wanted->name,
+                (double)wanted->memory_estimate / 1e9, why);
+    else
+        err_set(err, ERR_CONFLICT, "'%s' cannot be started: %u of %u may run already (%s)%s", wanted->name, limit,
+                limit, keys[scope], why);
+    return EVICT_NEVER;
+}
+
+/* The scope is full: has somebody leave, or says why nobody will. */
+static enum evict_answer make_room_in(struct instance *wanted, enum scope scope, const struct ledger *l, unsigned limit,
+                                      enum evict_whom whom, struct err *err)
+{
+    if (l->leaving)
+        return EVICT_WAIT; /* may be enough */
+    if (whom == EVICT_NOBODY)
+        return refuse(wanted, scope, limit, "; stop another one first", err);
+    if (wanted->kind == KIND_NAMED && !wanted->all->conf->enable_lru_eviction)
+        return refuse(wanted, scope, limit, ", and enable_lru_eviction is off", err);
+    if (all_pinned(wanted, scope))
+        return refuse(wanted, scope, limit, ", all of them pinned", err);
+    struct instance *victim = least_recently_used(wanted, scope, false);
+    bool waited = wanted->state == INSTANCE_QUEUED && clock_ms() - wanted->queued_ms >= LIMIT_YIELD_MS;
+    if (victim) {
+        instance_evict(victim, 0);
+    } else if (waited && (victim = least_recently_used(wanted, scope, true))) {
+        instance_evict(victim, LIMIT_GRACE_FOREVER);
+    }
     return EVICT_WAIT;
+}
+
+enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, enum evict_whom whom,
+                                  struct err *err)
+{
+    for (enum scope scope = SCOPE_MODELS; scope < SCOPE_MEMORY; scope++) {
+        unsigned limit = most(wanted, scope);
+        if (limit == UINT_MAX)
+            continue;
+        struct ledger l = add_up(all, scope, wanted);
+        if (l.count >= limit)
+            return make_room_in(wanted, scope, &l, limit, whom, err);
+    }
+    struct ledger l = add_up(all, SCOPE_MEMORY, wanted);
+    if (!could_ever_fit(all, &l, wanted->memory_estimate))
+        return too_large(wanted, &l, err);
+    if (fits(all, &l, wanted->memory_estimate))
+        return EVICT_ROOM;
+    return make_room_in(wanted, SCOPE_MEMORY, &l, 0, whom, err);
 }

@@ -1,13 +1,12 @@
-/* The life of worker processes.
+/* The life of instances.
  *
- * fsm.def says which event leads where; fire() is the only place that changes a state, and each action is a small
- * function below. Callers never see states: they hold a lease or wait for one. A model that somebody wants but for
- * which there is no room yet is `pending`: whenever a lease ends or a process is gone, the pending ones are looked at
- * again, oldest first. Who has to go is evict.c's decision; only idle instances ever have to.
+ * fsm.def says which event leads where; instance_fire() is the only place that changes a state, and each action is a
+ * small function below. Callers never see processes: they hold a lease or wait for one (lease.c). An instance that
+ * somebody wants but for which there is no room yet is QUEUED: whenever a lease ends or a process is gone, the queue is
+ * looked at again, oldest first. Who has to go is evict.c's decision. How a process comes to be is launch.c's.
  *
- * Invariants: an instance has a child exactly in LOADING, LOADED and UNLOADING, or is attached to a server that is not
- * ours and stays LOADED; active counts the leases given out and
- * only grows in LOADED; a waiter is in exactly one list and is answered exactly once, or dies with its arena. */
+ * Invariants: there is a child, or files are being looked at for one, exactly in STARTING, RUNNING, STOPPING and
+ * RECYCLING, unless the instance is attached or remote; active counts the leases given out and grows in RUNNING only. */
 #include "instance/instance.h"
 
 #include <errno.h>
@@ -15,46 +14,35 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
-#include "base/list.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "instance/child.h"
-#include "instance/command.h"
 #include "instance/evict.h"
+#include "instance/flag_check.h"
 #include "instance/instance_private.h"
+#include "instance/node.h"
+#include "instance/orphan.h"
+#include "instance/record.h"
 #include "obs/log.h"
 
-#define KILL_AFTER_MS        5000  /* between asking a child to end and making it */
-#define PAUSE_FIRST_MS       100   /* after the first crash; doubles */
-#define STABLE_MS            60000 /* running this long clears the crash count */
-#define FAILED_LOAD_PAUSE_MS 2000  /* a load that failed is not tried again sooner */
+#define PAUSE_FIRST_MS 100   /* after the first crash of a model's worker; doubles */
 
-enum event {
-#define EVENT(name) EVENT_##name,
-#include "instance/fsm.def"
-#undef EVENT
-};
+#define MODEL_STOP_MS  5000  /* between asking a model's worker to end and making it */
 
 static const char *const state_names[] = {
-#define STATE(name, wire) [INSTANCE_##name] = wire,
+#define STATE(name, wire, model_wire) [INSTANCE_##name] = wire,
 #include "instance/fsm.def"
 #undef STATE
 };
 
-struct lease {
-    struct instance *instance; /* NULL once ended */
-    uint64_t started_ns;
-    struct arena_disposer *disposer;
+static const char *const model_state_names[] = {
+#define STATE(name, wire, model_wire) [INSTANCE_##name] = model_wire,
+#include "instance/fsm.def"
+#undef STATE
 };
 
-struct waiter {
-    struct list link;
-    struct instance *instance;
-    struct arena *arena;
-    struct arena_disposer *disposer;
-    struct deadline deadline;
-    void (*on_lease)(void *arg, struct lease *lease, const struct err *err);
-    void *arg;
+static const char *const event_names[] = {
+#define EVENT(name) [EVENT_##name] = #name,
+#include "instance/fsm.def"
+#undef EVENT
 };
 
 struct unload_call {
@@ -63,166 +51,15 @@ struct unload_call {
     void *arg;
 };
 
-static void fire(struct instance *i, enum event event);
-static void look_at_pending(struct instances *all);
-
-/* ---- waiters and leases ---- */
-
-static void waiter_leave(struct waiter *w)
+bool instance_has_slot(const struct instance *i)
 {
-    deadline_cancel(w->instance->all->loop, &w->deadline);
-    list_remove(&w->link);
-    w->instance->waiting--;
+    return i->state == INSTANCE_STARTING || i->state == INSTANCE_RUNNING || i->state == INSTANCE_STOPPING ||
+           i->state == INSTANCE_RECYCLING || i->state == INSTANCE_RESTARTING;
 }
 
-static void on_waiter_dispose(void *arg)
+bool instance_needs_start(const struct instance *i)
 {
-    waiter_leave(arg);
-}
-
-static void waiter_fail(struct waiter *w, const struct err *err)
-{
-    waiter_leave(w);
-    arena_forget(w->disposer);
-    w->on_lease(w->arg, NULL, err);
-}
-
-static void on_waiter_late(struct deadline *deadline)
-{
-    struct waiter *w = container_of(deadline, struct waiter, deadline);
-    struct err err;
-    err_set(&err, ERR_MODEL_LOADING, "the model '%s' is still being loaded (%.0f %%); try again in a few seconds",
-            w->instance->id, (double)w->instance->progress * 100);
-    err.retry_after_ms = 5000;
-    waiter_fail(w, &err);
-}
-
-static void on_lease_dispose(void *arg)
-{
-    struct lease *lease = arg;
-    lease->disposer = NULL;
-    lease_end(lease);
-}
-
-static void set_idle_deadline(struct instance *i);
-
-void lease_end(struct lease *lease)
-{
-    struct instance *i = lease->instance;
-    if (!i)
-        return;
-    lease->instance = NULL;
-    arena_forget(lease->disposer);
-    i->active--;
-    i->last_used = clock_unix();
-    i->last_used_ms = clock_ms();
-    i->latency_ms_sum += (double)(clock_ns() - lease->started_ns) / 1e6;
-    if (i->active == 0 && i->state == INSTANCE_UNLOADING)
-        child_signal(i->child, SIGTERM);
-    if (i->active == 0) {
-        set_idle_deadline(i);
-        look_at_pending(i->all);
-    }
-}
-
-static struct lease *lease_new(struct instance *i, struct arena *arena)
-{
-    struct lease *lease = arena_calloc(arena, sizeof *lease);
-    lease->instance = i;
-    lease->started_ns = clock_ns();
-    lease->disposer = arena_on_dispose(arena, on_lease_dispose, lease);
-    i->active++;
-    i->requests++;
-    i->last_used = clock_unix();
-    i->last_used_ms = clock_ms();
-    deadline_cancel(i->all->loop, &i->idle);
-    return lease;
-}
-
-const struct http_target *lease_target(const struct lease *lease)
-{
-    return &lease->instance->target;
-}
-
-static void tail_of(struct str output, char *out, size_t size)
-{
-    size_t room = size - 1;
-    if (output.n > room) {
-        output.p += output.n - room;
-        output.n = room;
-    }
-    snprintf(out, size, STR_FMT, STR_ARG(output));
-    for (char *p = out; *p; p++)
-        if (*p == '\n')
-            *p = p[1] ? '|' : '\0';
-}
-
-void lease_explain(const struct lease *lease, const struct err *cause, struct err *ret_err)
-{
-    const struct instance *i = lease->instance;
-    if (i->attached) {
-        err_set(ret_err, ERR_BAD_GATEWAY, "the server that runs '%s' does not answer (%s)", i->id, cause->message);
-        return;
-    }
-    err_set(ret_err, ERR_MODEL_CRASHED,
-            "the process that runs '%s' ended or hung up before it answered (%s); it is started again, try once more",
-            i->id, cause->message);
-    ret_err->retry_after_ms = 1000;
-}
-
-/* Calls fn for all waiters there are now; those that come while it runs are not among them. */
-static void settle_waiters(struct instance *i, const struct err *err)
-{
-    struct list now;
-    list_init(&now);
-    while (!list_empty(&i->waiters)) {
-        struct list *link = i->waiters.next;
-        list_remove(link);
-        list_push(&now, link);
-    }
-    while (!list_empty(&now)) {
-        struct waiter *w = list_first(&now, struct waiter, link);
-        if (err) {
-            waiter_fail(w, err);
-        } else {
-            waiter_leave(w);
-            arena_forget(w->disposer);
-            w->on_lease(w->arg, lease_new(i, w->arena), NULL);
-        }
-    }
-}
-
-/* ---- the child's own words ---- */
-
-static void on_child_progress(void *arg, float fraction)
-{
-    struct instance *i = arg;
-    if (fraction >= 0 && fraction <= 1)
-        i->progress = fraction;
-}
-
-static void on_child_ready(void *arg)
-{
-    fire(arg, EVENT_READY);
-}
-
-static void on_child_error(void *arg, const struct err *err)
-{
-    struct instance *i = arg;
-    i->problem = *err;
-}
-
-static void on_child_exit(void *arg, int64_t status, int signal)
-{
-    struct instance *i = arg;
-    char tail[240];
-    tail_of(child_output(i->child), tail, sizeof tail);
-    if (i->problem.code == ERR_NONE && i->state != INSTANCE_UNLOADING)
-        err_set(&i->problem, ERR_MODEL_LOAD_FAILED,
-                "the process that runs '%s' ended with %s %lld; its last output: %s", i->id,
-                signal ? "signal" : "status", signal ? (long long)signal : (long long)status, tail);
-    i->exit_signal = signal;
-    fire(i, EVENT_EXITED);
+    return i->state == INSTANCE_STOPPED || i->state == INSTANCE_QUEUED || i->state == INSTANCE_FAILED;
 }
 
 /* ---- actions ---- */
@@ -235,137 +72,172 @@ static void do_nothing(struct instance *i)
 static void on_start_late(struct deadline *deadline)
 {
     struct instance *i = container_of(deadline, struct instance, start);
-    err_set(&i->problem, ERR_TIMEOUT, "the model '%s' was not ready after %d s", i->id, LIMIT_START_MS / 1000);
-    fire(i, EVENT_TIMEOUT);
+    char tail[240];
+    launch_tail(i, tail, sizeof tail);
+    err_set(&i->problem, i->kind == KIND_IMPLICIT ? ERR_TIMEOUT : ERR_START_FAILED,
+            "'%s' was not ready after %lld s; its last output: %s", i->name,
+            (long long)i->all->conf->start_timeout, tail);
+    instance_fire(i, EVENT_TIMEOUT);
 }
 
-static void do_spawn(struct instance *i)
+static void do_launch(struct instance *i)
 {
-    static const struct child_events events = {on_child_progress, on_child_ready, on_child_error, on_child_exit};
-    struct arena arena;
-    struct err err;
-    arena_init(&arena);
-    snprintf(i->target.address, sizeof i->target.address, "%s/w%u.sock", i->all->socket_folder, ++i->all->sockets);
-    unlink(i->target.address);
+    deadline_cancel(i->all->loop, &i->pause);
     i->progress = 0;
     i->problem = ERR_INIT;
-    i->load_started_ms = clock_ms();
-    i->child = child_new(i->all->loop, command_of_worker(i, &arena), &events, i, &err);
-    arena_dispose(&arena);
-    if (!i->child) {
-        i->problem = err;
-        fire(i, EVENT_EXITED);
-        return;
-    }
-    log_info("model loading", "model=%s pid=%d", i->id, child_pid(i->child));
-    deadline_arm(i->all->loop, &i->start, LIMIT_START_MS, on_start_late);
+    i->start_ms = clock_ms();
+    i->counters.starts++;
+    deadline_arm(i->all->loop, &i->start, (uint64_t)i->all->conf->start_timeout * 1000, on_start_late);
+    launch(i);
+}
+
+static void do_relaunch(struct instance *i)
+{
+    launch_drop(i);
+    i->counters.restarts++;
+    do_launch(i);
+}
+
+/* A place in the queue is looked at again when it has been waited for long: see evict.c on busy victims. */
+static void on_queue_look(struct deadline *deadline)
+{
+    struct instance *i = container_of(deadline, struct instance, start);
+    deadline_arm(i->all->loop, &i->start, LIMIT_YIELD_MS, on_queue_look);
+    instances_look_at_queue(i->all);
+}
+
+static void do_enqueue(struct instance *i)
+{
+    i->queued_ms = clock_ms();
+    i->problem = ERR_INIT;
+    deadline_arm(i->all->loop, &i->start, LIMIT_YIELD_MS, on_queue_look);
+}
+
+static void do_leave_queue(struct instance *i)
+{
+    deadline_cancel(i->all->loop, &i->start);
 }
 
 static void on_idle(struct deadline *deadline)
 {
     struct instance *i = container_of(deadline, struct instance, idle);
-    log_info("model idle, unloading", "model=%s", i->id);
-    fire(i, EVENT_STOP);
+    log_info("idle, stopping", "instance=%s", i->name);
+    record_wanted(i, false);
+    instance_fire(i, EVENT_STOP);
 }
 
-static void set_idle_deadline(struct instance *i)
+void instance_set_idle(struct instance *i)
 {
-    const struct conf_model *m = conf_model_find(i->all->conf, str_from(i->id));
-    int64_t seconds = m && m->ttl_seconds >= 0 ? m->ttl_seconds : i->all->conf->model_ttl_seconds;
-    if (i->state == INSTANCE_LOADED && i->active == 0 && seconds > 0 && !i->pinned && !i->attached)
-        deadline_arm(i->all->loop, &i->idle, (uint64_t)seconds * 1000, on_idle);
+    if (i->state == INSTANCE_RUNNING && i->active == 0 && i->policy.idle_ms > 0 && !i->policy.pinned &&
+        i->kind != KIND_ATTACHED)
+        deadline_arm(i->all->loop, &i->idle, i->policy.idle_ms, on_idle);
 }
 
 static void do_serve_waiters(struct instance *i)
 {
     deadline_cancel(i->all->loop, &i->start);
-    i->loaded_ms = clock_ms();
-    i->load_ms = (double)(i->loaded_ms - i->load_started_ms);
-    i->last_used_ms = i->loaded_ms;
+    i->ready_ms = clock_ms();
+    i->last_used_ms = i->ready_ms;
     i->progress = 1;
-    log_info("model loaded", "model=%s ms=%.0f bytes=%llu", i->id, i->load_ms,
-             (unsigned long long)child_memory(i->child));
-    set_idle_deadline(i);
-    settle_waiters(i, NULL);
+    log_info("running", "instance=%s ms=%llu bytes=%llu", i->name, (unsigned long long)(i->ready_ms - i->start_ms),
+             (unsigned long long)(i->child ? child_memory(i->child) : 0));
+    instance_set_idle(i);
+    waiters_settle(i, NULL);
 }
 
-static void drop_child(struct instance *i)
+static void process_gone(struct instance *i)
 {
-    struct instances *all = i->all;
-    deadline_cancel(all->loop, &i->start);
-    deadline_cancel(all->loop, &i->idle);
-    deadline_cancel(all->loop, &i->kill);
-    http_client_forget(all->client, &i->target);
-    unlink(i->target.address);
-    child_free(i->child);
-    i->child = NULL;
+    deadline_cancel(i->all->loop, &i->start);
+    deadline_cancel(i->all->loop, &i->idle);
+    deadline_cancel(i->all->loop, &i->kill);
+    launch_drop(i);
 }
 
-static void do_load_failed(struct instance *i)
+static void do_start_failed(struct instance *i)
 {
-    drop_child(i);
+    process_gone(i);
     i->failed_ms = clock_ms();
-    log_error("model failed to load", "model=%s reason=%s", i->id, i->problem.message);
-    struct err err = i->problem; /* a waiter may start the next load */
-    settle_waiters(i, &err);
-    look_at_pending(i->all);
+    log_error("failed", "instance=%s reason=%s", i->name, i->problem.message);
+    struct err err = i->problem; /* a waiter may start it anew */
+    waiters_settle(i, &err);
+    instances_look_at_queue(i->all);
 }
 
 static void on_pause_over(struct deadline *deadline)
 {
-    fire(container_of(deadline, struct instance, pause), EVENT_PAUSE_OVER);
+    struct instance *i = container_of(deadline, struct instance, pause);
+    i->counters.restarts++;
+    instance_fire(i, EVENT_PAUSE_OVER);
 }
 
 static void do_crashed(struct instance *i)
 {
-    drop_child(i);
-    if (clock_ms() - i->loaded_ms > STABLE_MS)
-        i->crashes = 0;
-    unsigned pause = PAUSE_FIRST_MS << (i->crashes < 10 ? i->crashes : 10);
+    process_gone(i);
+    uint64_t first = i->policy.restart_delay_ms, most = LIMIT_RESTART_BACKOFF_MS;
+    uint64_t pause = first << (i->crashes < 16 ? i->crashes : 16);
+    if (pause > most)
+        pause = first > most ? first : most;
     i->crashes++;
-    if (pause > LIMIT_RESTART_BACKOFF_MS)
-        pause = LIMIT_RESTART_BACKOFF_MS;
-    log_error("model process ended, will be started again", "model=%s crashes=%u pause_ms=%u reason=%s", i->id,
-              i->crashes, pause, i->problem.message);
+    log_error("ended, will be started again", "instance=%s crashes=%u pause_ms=%llu reason=%s", i->name, i->crashes,
+              (unsigned long long)pause, i->problem.message);
     deadline_arm(i->all->loop, &i->pause, pause, on_pause_over);
+}
+
+static void do_start_crashed(struct instance *i)
+{
+    do_crashed(i);
+    struct err err = i->problem;
+    waiters_settle(i, &err);
 }
 
 static void on_kill(struct deadline *deadline)
 {
-    fire(container_of(deadline, struct instance, kill), EVENT_TIMEOUT);
+    instance_fire(container_of(deadline, struct instance, kill), EVENT_TIMEOUT);
 }
 
 static void do_kill(struct instance *i)
 {
-    child_signal(i->child, SIGKILL);
+    if (i->child)
+        child_signal(i->child, SIGKILL);
+}
+
+static void ask_to_end(struct instance *i)
+{
+    uint64_t patience = i->kind == KIND_NAMED ? (uint64_t)i->all->conf->stop_timeout * 1000 : MODEL_STOP_MS;
+    if (i->child)
+        child_signal(i->child, SIGTERM);
+    deadline_arm(i->all->loop, &i->kill, patience ? patience : 1, on_kill);
 }
 
 static void on_grace_over(struct deadline *deadline)
 {
-    struct instance *i = container_of(deadline, struct instance, idle);
-    child_signal(i->child, SIGTERM);
-    deadline_arm(i->all->loop, &i->kill, KILL_AFTER_MS, on_kill);
+    ask_to_end(container_of(deadline, struct instance, idle));
 }
 
-/* Running requests end first, at most for the grace; then the child is asked, then made to end. */
+/* Running replies end first, at most for the grace (lease_end asks as soon as the last one has); then the child is
+ * asked, then made to end. */
 static void do_terminate(struct instance *i)
 {
-    i->memory_at_stop = child_memory(i->child);
-    if (i->active > 0 && i->grace_ms > 0) {
+    deadline_cancel(i->all->loop, &i->start);
+    i->memory_at_stop = i->child ? child_memory(i->child) : 0;
+    if (i->active > 0 && i->grace_ms == LIMIT_GRACE_FOREVER) {
+        deadline_cancel(i->all->loop, &i->idle);
+    } else if (i->active > 0 && i->grace_ms > 0) {
         deadline_arm(i->all->loop, &i->idle, i->grace_ms, on_grace_over);
-        return;
+    } else {
+        deadline_cancel(i->all->loop, &i->idle);
+        ask_to_end(i);
     }
-    deadline_cancel(i->all->loop, &i->idle);
-    child_signal(i->child, SIGTERM);
-    deadline_arm(i->all->loop, &i->kill, KILL_AFTER_MS, on_kill);
 }
 
 static void do_end_waiters(struct instance *i)
 {
     struct err err;
-    err_set(&err, ERR_MODEL_NOT_LOADED, "the model '%s' was unloaded while this request waited for it", i->id);
+    err_set(&err, i->kind == KIND_IMPLICIT ? ERR_MODEL_NOT_LOADED : ERR_INSTANCE_NOT_RUNNING,
+            "'%s' was stopped while this request waited for it", i->name);
     deadline_cancel(i->all->loop, &i->pause);
-    settle_waiters(i, &err);
+    deadline_cancel(i->all->loop, &i->start);
+    waiters_settle(i, &err);
 }
 
 static void do_end_waiters_and_terminate(struct instance *i)
@@ -384,24 +256,27 @@ static void settle_unload_calls(struct instance *i)
     }
 }
 
-static void check_stopped(struct instances *all);
-
+/* A request may have come while the old process was ending: it gets a new one. */
 static void do_gone(struct instance *i)
 {
-    drop_child(i);
+    process_gone(i);
     i->problem = ERR_INIT;
     i->progress = 0;
-    log_info("model unloaded", "model=%s freed_bytes=%llu", i->id, (unsigned long long)i->memory_at_stop);
+    log_info("stopped", "instance=%s freed_bytes=%llu", i->name, (unsigned long long)i->memory_at_stop);
     settle_unload_calls(i);
-    check_stopped(i->all);
-    look_at_pending(i->all);
+    instances_check_stopped(i->all);
+    if (i->waiting > 0 && (i->all->stopping || i->going))
+        do_end_waiters(i);
+    else if (i->waiting > 0)
+        instance_try_start(i);
+    instances_look_at_queue(i->all);
 }
 
 /* ---- the table ---- */
 
 static const struct transition {
     enum instance_state state;
-    enum event event;
+    enum instance_event event;
     enum instance_state next;
     void (*action)(struct instance *i);
 } transitions[] = {
@@ -410,145 +285,184 @@ static const struct transition {
 #undef TRANSITION
 };
 
-static void fire(struct instance *i, enum event event)
+void instance_fire(struct instance *i, enum instance_event event)
 {
     for (size_t t = 0; t < sizeof transitions / sizeof *transitions; t++) {
         if (transitions[t].state != i->state || transitions[t].event != event)
             continue;
+        bool changed = strcmp(state_names[i->state], state_names[transitions[t].next]) != 0;
         i->state = transitions[t].next;
+        if (changed)
+            watchers_tell(i);
         transitions[t].action(i);
+        if (i->deletion && i->state == INSTANCE_STOPPED)
+            record_stopped(i);
         return;
     }
-    /* A late event of a child that is being ended anyway, such as READY behind TIMEOUT. */
-    log_debug("event without effect", "model=%s state=%s event=%d", i->id, state_names[i->state], (int)event);
+    log_debug("event without effect", "instance=%s state=%s event=%s", i->name, state_names[i->state],
+              event_names[event]);
 }
 
-/* ---- wanting a model ---- */
+/* ---- wanting one ---- */
 
-static bool load_paused(const struct instance *i)
-{
-    return i->state == INSTANCE_ERROR && clock_ms() - i->failed_ms < FAILED_LOAD_PAUSE_MS;
-}
-
-static bool needs_start(const struct instance *i)
-{
-    return i->state == INSTANCE_UNLOADED || i->state == INSTANCE_ERROR;
-}
-
-/* Makes room and starts, or leaves the instance pending until there is some. */
-static void try_start(struct instance *i)
+void instance_try_start(struct instance *i)
 {
     struct err err = ERR_INIT;
-    switch (evict_make_room(i->all, i, &err)) {
-    case EVICT_ROOM: fire(i, EVENT_START); break;
-    case EVICT_WAIT: break;
-    case EVICT_NEVER: settle_waiters(i, &err); break;
+    switch (evict_make_room(i->all, i, EVICT_IDLE, &err)) {
+    case EVICT_ROOM:
+        record_wanted(i, true);
+        instance_fire(i, EVENT_START);
+        break;
+    case EVICT_WAIT: instance_fire(i, EVENT_ENQUEUE); break;
+    case EVICT_NEVER:
+        instance_fire(i, EVENT_GIVE_UP);
+        waiters_settle(i, &err);
+        break;
     }
 }
 
-static void look_at_pending(struct instances *all)
+static struct instance *next_queued(struct instances *all, uint64_t after_ms, const struct instance *after)
+{
+    struct instance *next = NULL;
+    bool seen = after == NULL;
+    list_each (i, &all->list, struct instance, link) {
+        bool later = i->queued_ms > after_ms || (i->queued_ms == after_ms && seen);
+        seen = seen || i == after;
+        if (i->state == INSTANCE_QUEUED && later && i != after && (!next || i->queued_ms < next->queued_ms))
+            next = i;
+    }
+    return next;
+}
+
+/* In order of arrival. One that nobody waits for any more leaves. */
+void instances_look_at_queue(struct instances *all)
 {
     if (all->stopping)
         return;
-    list_each (i, &all->list, struct instance, link)
-        if (needs_start(i) && i->waiting > 0)
-            try_start(i);
-}
-
-void instances_evict(struct instance *i)
-{
-    log_info("model unloaded to make room", "model=%s", i->id);
-    i->grace_ms = 0;
-    fire(i, EVENT_STOP);
-}
-
-static struct instance *instance_of(struct instances *all, const struct model *m)
-{
-    struct instance *i = map_get(&all->by_id, str_from(m->id));
-    if (!i) {
-        i = mem_calloc(1, sizeof *i);
-        i->all = all;
-        i->id = mem_strdup(m->id);
-        list_init(&i->waiters);
-        list_init(&i->unload_calls);
-        list_push(&all->list, &i->link);
-        map_put(&all->by_id, str_from(i->id), i);
+    struct instance *i = next_queued(all, 0, NULL);
+    while (i) {
+        struct instance *next = next_queued(all, i->queued_ms, i);
+        if (i->waiting == 0 && !i->wanted)
+            instance_fire(i, EVENT_GIVE_UP);
+        else
+            instance_try_start(i);
+        i = next;
     }
+}
+
+void instance_evict(struct instance *i, unsigned grace_ms)
+{
+    log_info("stopped to make room", "instance=%s busy=%u", i->name, i->active);
+    i->grace_ms = grace_ms;
+    i->counters.evictions++;
+    record_wanted(i, false);
+    instance_fire(i, EVENT_STOP);
+}
+
+/* ---- the set ---- */
+
+struct instance *instance_new(struct instances *all, enum instance_kind kind, struct str name)
+{
+    struct instance *i = mem_calloc(1, sizeof *i);
+    i->all = all;
+    i->kind = kind;
+    i->name = mem_strndup(name.p, name.n);
+    i->policy.group = "";
+    list_init(&i->waiters);
+    list_init(&i->unload_calls);
+    list_init(&i->placements);
+    list_push(&all->list, &i->link);
+    map_put(instance_is_named(i) ? &all->by_name : &all->by_model, name, i);
+    return i;
+}
+
+void instance_free(struct instance *i)
+{
+    deadline_cancel(i->all->loop, &i->start);
+    deadline_cancel(i->all->loop, &i->pause);
+    deadline_cancel(i->all->loop, &i->idle);
+    list_remove(&i->link);
+    if (!i->buried)
+        map_remove(instance_is_named(i) ? &i->all->by_name : &i->all->by_model, str_from(i->name));
+    remote_release(i);
+    options_release(&i->options);
+    json_decref(i->newest);
+    json_decref(i->warnings);
+    if (i->output)
+        output_free(i->output);
+    mem_free(i->name);
+    mem_free(i->path);
+    mem_free(i);
+}
+
+void instance_bury(struct instance *i)
+{
+    i->buried = true;
+    map_remove(&i->all->by_name, str_from(i->name));
+    if (i->active == 0)
+        instance_free(i);
+}
+
+static struct instance *of_model(struct instances *all, const struct model *m)
+{
+    struct instance *i = map_get(&all->by_model, str_from(m->id));
+    if (!i)
+        i = instance_new(all, m->upstream ? KIND_ATTACHED : KIND_IMPLICIT, str_from(m->id));
     if (m->upstream) {
-        i->attached = true;
-        i->state = INSTANCE_LOADED;
+        i->state = INSTANCE_RUNNING;
         i->target = *m->upstream;
-    } else if (needs_start(i)) {
+    } else if (instance_needs_start(i)) {
+        int64_t seconds = m->overrides && m->overrides->ttl_seconds >= 0 ? m->overrides->ttl_seconds
+                                                                        : all->conf->model_ttl_seconds;
         mem_free(i->path);
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
         i->memory_estimate = model_memory_estimate(m, model_context(m, all->conf));
-        i->pinned = m->overrides && m->overrides->pin;
+        i->policy = (struct policy){.auto_restart = true,
+                                    .on_demand = true,
+                                    .pinned = m->overrides && m->overrides->pin,
+                                    .max_restarts = UINT_MAX,
+                                    .restart_delay_ms = PAUSE_FIRST_MS,
+                                    .idle_ms = (uint64_t)seconds * 1000,
+                                    .group = ""};
     }
     return i;
 }
 
-static void refuse(void (*on_lease)(void *, struct lease *, const struct err *), void *arg, enum err_code code,
-                   const char *why, const char *id)
-{
-    struct err err;
-    err_set(&err, code, "%s ('%s')", why, id);
-    err.retry_after_ms = 2000;
-    on_lease(arg, NULL, &err);
-}
-
 void instances_acquire(struct instances *all, const struct model *model, struct arena *arena,
-                       void (*on_lease)(void *arg, struct lease *lease, const struct err *err), void *arg)
+                       instance_on_lease *on_lease, void *arg)
 {
-    struct instance *i = instance_of(all, model);
-    if (all->stopping) {
-        refuse(on_lease, arg, ERR_DRAINING, "the server is shutting down", i->id);
-    } else if (model->problem.code != ERR_NONE) {
+    struct instance *i = of_model(all, model);
+    if (model->problem.code != ERR_NONE)
         on_lease(arg, NULL, &model->problem);
-    } else if (i->state == INSTANCE_LOADED) {
-        on_lease(arg, lease_new(i, arena), NULL);
-    } else if (load_paused(i)) {
-        on_lease(arg, NULL, &i->problem);
-    } else if (i->waiting >= LIMIT_WAITERS) {
-        refuse(on_lease, arg, ERR_SERVER_OVERLOADED, "too many requests wait for this model to be loaded", i->id);
-    } else {
-        struct waiter *w = arena_calloc(arena, sizeof *w);
-        *w = (struct waiter){.instance = i, .arena = arena, .on_lease = on_lease, .arg = arg};
-        w->disposer = arena_on_dispose(arena, on_waiter_dispose, w);
-        list_push(&i->waiters, &w->link);
-        i->waiting++;
-        deadline_arm(all->loop, &w->deadline, (uint64_t)all->conf->queue_timeout_seconds * 1000, on_waiter_late);
-        if (needs_start(i))
-            try_start(i);
-    }
+    else
+        instance_acquire(i, true, arena, on_lease, arg);
 }
-
-/* ---- unloading and the end ---- */
 
 void instances_unload(struct instances *all, struct str model_id, unsigned grace_ms,
                       void (*on_done)(void *arg, uint64_t freed_bytes), void *arg)
 {
-    struct instance *i = map_get(&all->by_id, model_id);
+    struct instance *i = map_get(&all->by_model, model_id);
     bool running = i && i->child;
     if (running && on_done) {
         struct unload_call *call = mem_calloc(1, sizeof *call);
         *call = (struct unload_call){.on_done = on_done, .arg = arg};
         list_push(&i->unload_calls, &call->link);
     }
-    if (i && !i->attached) {
+    if (i && i->kind == KIND_IMPLICIT) {
         i->grace_ms = grace_ms;
-        fire(i, EVENT_STOP);
+        instance_fire(i, EVENT_STOP);
     }
     if (!running && on_done)
         on_done(arg, 0);
 }
 
-static void check_stopped(struct instances *all)
+void instances_check_stopped(struct instances *all)
 {
-    if (!all->stopping)
+    if (!all->stopping || all->jobs > 0)
         return;
     list_each (i, &all->list, struct instance, link)
-        if (i->child)
+        if (i->child || i->preparing)
             return;
     void (*on_stopped)(void *) = all->on_stopped;
     all->on_stopped = NULL;
@@ -561,15 +475,16 @@ void instances_stop(struct instances *all, unsigned grace_ms, void (*on_stopped)
     all->stopping = true;
     all->on_stopped = on_stopped;
     all->on_stopped_arg = arg;
+    nodes_stop(all);
     list_each (i, &all->list, struct instance, link) {
         i->grace_ms = grace_ms;
-        if (!i->attached)
-            fire(i, EVENT_STOP);
+        if (i->kind == KIND_IMPLICIT || i->kind == KIND_NAMED)
+            instance_fire(i, EVENT_STOP);
     }
-    check_stopped(all);
+    instances_check_stopped(all);
 }
 
-static bool make_folder(const char *path, struct err *err)
+bool instance_make_folder(const char *path, struct err *err)
 {
     char part[4096];
     snprintf(part, sizeof part, "%s", path);
@@ -587,37 +502,78 @@ static bool make_folder(const char *path, struct err *err)
     }
 }
 
-struct instances *instances_new(struct loop *loop, const struct conf *conf, const char *program, struct err *err)
+static bool set_up(struct instances *all, struct err *err)
+{
+    const struct conf *conf = all->conf;
+    int n = snprintf(all->socket_folder, sizeof all->socket_folder, "%s/run-%d", conf->state_dir, (int)getpid());
+    if (n >= (int)sizeof all->socket_folder)
+        return err_set(err, ERR_CONFIG, "state_dir is too long for Unix sockets (at most %zu bytes): %s",
+                       sizeof all->socket_folder - 16, conf->state_dir);
+    if (!instance_make_folder(all->socket_folder, err) || !instance_make_folder(conf->logs_dir, err) ||
+        !instance_make_folder(conf->instances_dir, err))
+        return false;
+    if (!record_owner(all, err))
+        return false;
+    orphans_end(all->owner);
+    return nodes_begin(all, err) && record_load(all, err);
+}
+
+struct instances *instances_new(struct loop *loop, const struct conf *conf, const char *program, struct store *store,
+                                struct err *err)
 {
     struct instances *all = mem_calloc(1, sizeof *all);
     all->loop = loop;
     all->conf = conf;
     all->program = program;
+    all->store = store;
     list_init(&all->list);
-    map_init(&all->by_id);
+    list_init(&all->watchers);
+    list_init(&all->nodes);
+    list_init(&all->refreshes);
+    map_init(&all->by_model);
+    map_init(&all->by_name);
+    map_init(&all->flags);
     all->client = http_client_new(loop);
-    int n = snprintf(all->socket_folder, sizeof all->socket_folder, "%s/run-%d", conf->state_dir, (int)getpid());
-    if (n >= (int)sizeof all->socket_folder) {
-        err_set(err, ERR_CONFIG, "state_dir is too long for Unix sockets (at most %zu bytes): %s",
-                sizeof all->socket_folder - 16, conf->state_dir);
-    } else if (make_folder(all->socket_folder, err)) {
+    if (set_up(all, err))
         return all;
-    }
     instances_free(all);
     return NULL;
+}
+
+void instances_begin(struct instances *all)
+{
+    list_each (i, &all->list, struct instance, link) {
+        if (i->kind != KIND_NAMED)
+            continue;
+        bool again = i->wanted && i->policy.auto_restart;
+        if (!again)
+            record_wanted(i, false);
+        if (again || i->options.preload) {
+            i->wanted = true; /* keeps its place in the queue without a request */
+            instance_try_start(i);
+        }
+    }
+    for (const char *const *name = all->conf->preload; *name; name++) {
+        struct instance *i = instances_find(all, str_from(*name));
+        if (i && i->kind == KIND_NAMED) {
+            i->wanted = true;
+            instance_try_start(i);
+        } else {
+            log_warn("nothing to preload", "instance=%s", *name);
+        }
+    }
 }
 
 void instances_free(struct instances *all)
 {
     if (!all)
         return;
-    list_each (i, &all->list, struct instance, link) {
-        list_remove(&i->link);
-        mem_free(i->id);
-        mem_free(i->path);
-        mem_free(i);
-    }
-    map_release(&all->by_id);
+    list_each (i, &all->list, struct instance, link)
+        instance_free(i);
+    nodes_end(all);
+    flag_check_end(all);
+    map_release(&all->by_model);
+    map_release(&all->by_name);
     http_client_free(all->client);
     rmdir(all->socket_folder);
     mem_free(all);
@@ -630,31 +586,141 @@ struct http_client *instances_client(struct instances *all)
 
 /* ---- looking at them ---- */
 
+static unsigned queue_position(const struct instance *i)
+{
+    unsigned position = 1;
+    if (i->state != INSTANCE_QUEUED)
+        return 0;
+    list_each (other, &i->all->list, struct instance, link)
+        position += other->state == INSTANCE_QUEUED && other->queued_ms < i->queued_ms;
+    return position;
+}
+
+void instance_status(const struct instance *i, struct instance_status *ret_status)
+{
+    *ret_status = (struct instance_status){.state = state_names[i->state],
+                                           .model_state = model_state_names[i->state],
+                                           .progress = i->progress,
+                                           .active = i->active,
+                                           .waiting = i->waiting,
+                                           .queue_position = queue_position(i),
+                                           .memory_bytes = i->child ? child_memory(i->child) : 0,
+                                           .last_used = i->last_used,
+                                           .load_ms = i->ready_ms > i->start_ms ? (double)(i->ready_ms - i->start_ms)
+                                                                                : 0,
+                                           .pid = i->child ? child_pid(i->child) : 0,
+                                           .port = i->child ? i->port : 0,
+                                           .counters = &i->counters,
+                                           .problem = i->problem};
+}
+
 void instances_status(struct instances *all, struct str model_id, struct instance_status *ret_status)
 {
-    const struct instance *i = map_get(&all->by_id, model_id);
-    *ret_status = (struct instance_status){.state = state_names[INSTANCE_UNLOADED]};
-    if (!i)
-        return;
-    ret_status->state = state_names[i->state];
-    ret_status->progress = i->progress;
-    ret_status->active = i->active;
-    ret_status->waiting = i->waiting;
-    ret_status->memory_bytes = i->child ? child_memory(i->child) : 0;
-    ret_status->last_used = i->last_used;
-    ret_status->requests = i->requests;
-    ret_status->latency_ms_sum = i->latency_ms_sum;
-    ret_status->load_ms = i->load_ms;
-    ret_status->pid = i->child ? child_pid(i->child) : 0;
-    ret_status->problem = i->problem;
+    static const struct instance_counters nothing;
+    const struct instance *i = map_get(&all->by_model, model_id);
+    *ret_status = (struct instance_status){.state = state_names[INSTANCE_STOPPED],
+                                           .model_state = model_state_names[INSTANCE_STOPPED],
+                                           .counters = &nothing};
+    if (i)
+        instance_status(i, ret_status);
 }
 
 const char *const *instances_loaded(struct instances *all, struct arena *arena)
 {
-    const char **ids = arena_calloc(arena, (all->by_id.count + 1) * sizeof *ids);
+    const char **ids = arena_calloc(arena, (all->by_model.count + 1) * sizeof *ids);
     size_t count = 0;
     list_each (i, &all->list, struct instance, link)
-        if (i->state == INSTANCE_LOADED)
-            ids[count++] = i->id;
+        if (i->state == INSTANCE_RUNNING && (i->kind == KIND_IMPLICIT || i->kind == KIND_ATTACHED))
+            ids[count++] = i->name;
     return ids;
+}
+
+struct instance *instances_find(struct instances *all, struct str name)
+{
+    return map_get(&all->by_name, name);
+}
+
+struct instance *instances_find_id(struct instances *all, int64_t id)
+{
+    list_each (i, &all->list, struct instance, link)
+        if (instance_is_named(i) && !i->buried && i->id == id)
+            return i;
+    return NULL;
+}
+
+struct instance **instances_list(struct instances *all, bool implicit, struct arena *arena)
+{
+    size_t count = 0;
+    struct instance **list = arena_calloc(arena, (all->by_name.count + all->by_model.count + 1) * sizeof *list);
+    list_each (i, &all->list, struct instance, link)
+        if (instance_is_named(i) && !i->buried)
+            list[count++] = i;
+    if (implicit)
+        list_each (i, &all->list, struct instance, link)
+            if (!instance_is_named(i))
+                list[count++] = i;
+    return list;
+}
+
+const char *instance_name(const struct instance *i)
+{
+    return i->name;
+}
+
+int64_t instance_id(const struct instance *i)
+{
+    return i->id;
+}
+
+bool instance_is_named(const struct instance *i)
+{
+    return i->kind == KIND_NAMED || i->kind == KIND_REMOTE;
+}
+
+bool instance_is_remote(const struct instance *i)
+{
+    return i->kind == KIND_REMOTE;
+}
+
+int64_t instance_created(const struct instance *i)
+{
+    return i->created_at;
+}
+
+json_t *instance_options(const struct instance *i)
+{
+    return instance_is_named(i) ? options_shown(&i->options) : json_object();
+}
+
+const json_t *instance_warnings(const struct instance *i)
+{
+    return i->warnings;
+}
+
+struct output *instance_output(const struct instance *i)
+{
+    return i->output;
+}
+
+const char *instance_backend_type(const struct instance *i)
+{
+    return instance_is_named(i) && i->options.backend ? i->options.backend->type : "worker";
+}
+
+const char *instance_served_model(const struct instance *i)
+{
+    if (i->kind != KIND_NAMED || !i->options.backend->served_model)
+        return NULL;
+    return i->options.backend->served_model(i->options.backend_options);
+}
+
+bool instance_is_router(const struct instance *i)
+{
+    static const char *const sources[] = {"model", "hf_repo", "model_url", "docker_repo"};
+    if (i->kind != KIND_NAMED || strcmp(i->options.backend->type, "llama_cpp") != 0)
+        return false;
+    for (size_t n = 0; n < sizeof sources / sizeof *sources; n++)
+        if (json_object_get(i->options.backend_options, sources[n]))
+            return false;
+    return true;
 }

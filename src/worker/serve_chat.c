@@ -393,8 +393,8 @@ static void post_chat(void *arg, struct http_req *req, const struct http_match *
 }
 
 static const struct http_route routes[] = {
-    {.method = "POST", .pattern = "/v1/chat/completions", .handler = post_chat, .summary = "Chat completion"},
-    {.method = "POST", .pattern = "/chat/completions", .handler = post_chat, .summary = "Chat completion"},
+    {.method = "POST", .pattern = "/v1/chat/completions", .handler = post_chat, .summary = "Chat completion", 0, NULL},
+    {.method = "POST", .pattern = "/chat/completions", .handler = post_chat, .summary = "Chat completion", 0, NULL},
 };
 
 const struct serve_routes serve_chat_routes = {routes, sizeof routes / sizeof *routes};

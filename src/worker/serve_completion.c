@@ -279,7 +279,7 @@ static void post_completion(void *arg, struct http_req *req, const struct http_m
 }
 
 static const struct http_route routes[] = {
-    {.method = "POST", .pattern = "/v1/completions", .handler = post_completion, .summary = "Text completion"},
+    {.method = "POST", .pattern = "/v1/completions", .handler = post_completion, .summary = "Text completion", 0, NULL},
 };
 
 const struct serve_routes serve_completion_routes = {routes, sizeof routes / sizeof *routes};

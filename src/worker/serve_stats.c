@@ -262,12 +262,12 @@ static void get_metrics(void *arg, struct http_req *req, const struct http_match
 }
 
 static const struct http_route routes[] = {
-    {.method = "GET", .pattern = "/health", .handler = get_health, .summary = "Is the model ready?"},
-    {.method = "GET", .pattern = "/v1/models", .handler = get_models, .summary = "The model as a list of one"},
-    {.method = "GET", .pattern = "/v1/models/{id...}", .handler = get_model, .summary = "The model"},
-    {.method = "GET", .pattern = "/props", .handler = get_props, .summary = "Properties of model and engine"},
-    {.method = "GET", .pattern = "/slots", .handler = get_slots, .summary = "State of every sequence"},
-    {.method = "GET", .pattern = "/metrics", .handler = get_metrics, .summary = "Prometheus metrics"},
+    {.method = "GET", .pattern = "/health", .handler = get_health, .summary = "Is the model ready?", 0, NULL},
+    {.method = "GET", .pattern = "/v1/models", .handler = get_models, .summary = "The model as a list of one", 0, NULL},
+    {.method = "GET", .pattern = "/v1/models/{id...}", .handler = get_model, .summary = "The model", 0, NULL},
+    {.method = "GET", .pattern = "/props", .handler = get_props, .summary = "Properties of model and engine", 0, NULL},
+    {.method = "GET", .pattern = "/slots", .handler = get_slots, .summary = "State of every sequence", 0, NULL},
+    {.method = "GET", .pattern = "/metrics", .handler = get_metrics, .summary = "Prometheus metrics", 0, NULL},
 };
 
 const struct serve_routes serve_stats_routes = {routes, sizeof routes / sizeof *routes};

@@ -150,9 +150,10 @@ static void put_metrics(struct json *j, const struct instance_status *s)
 {
     char text[CLOCK_RFC3339_SIZE];
     json_open_object(j, "metrics");
-    json_put_int(j, "total_requests", (int64_t)s->requests);
-    if (s->requests > s->active)
-        json_put_number(j, "avg_latency_ms", s->latency_ms_sum / (double)(s->requests - s->active));
+    const struct instance_histogram *duration = &s->counters->duration;
+    json_put_int(j, "total_requests", (int64_t)s->counters->requests);
+    if (duration->count)
+        json_put_number(j, "avg_latency_ms", duration->sum * 1000 / (double)duration->count);
     else
         json_put_null(j, "avg_latency_ms");
     json_put_null(j, "tokens_per_second");
@@ -173,7 +174,7 @@ static void status_model(void *arg, const struct model *model, const struct err 
     struct json *j = api_json_begin(call->req);
     json_open_object(j, NULL);
     json_put_string(j, "model_id", model->id);
-    json_put_string(j, "status", model->problem.code != ERR_NONE ? "error" : s.state);
+    json_put_string(j, "status", model->problem.code != ERR_NONE ? "error" : s.model_state);
     json_put_string(j, "backend", "gguf");
     put_memory(j, call->req, s.memory_bytes);
     json_put_int(j, "progress", (int64_t)(s.progress * 100));
@@ -195,10 +196,10 @@ static void status(void *arg, struct http_req *req, const struct http_match *mat
 }
 
 static const struct http_route routes[] = {
-    {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready"},
+    {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready", AUTH_MANAGEMENT, NULL},
     {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect,
-     "Unload a model; {\"force\": true} cuts running requests"},
-    {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model"},
+     "Unload a model; {\"force\": true} cuts running requests", AUTH_MANAGEMENT, NULL},
+    {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model", AUTH_MANAGEMENT, NULL},
 };
 
 void models_routes(struct http_router *router)

@@ -1,13 +1,46 @@
-/* GET /v1/models and /v1/models/{id}: OpenAI's object with what we know beside it under "inferno". */
-#include "api/app.h"
+/* GET /v1/models and /v1/models/{id}: named instances as llamactl lists them, the models inside those that route to
+ * several, then the model files of this machine with what we know of them under "inferno". */
 #include "api/openai/models.h"
 
-static void put_model(struct json *j, struct app *app, const struct model *m, const char *key)
+#include "api/app.h"
+#include "instance/router.h"
+
+#define ROUTERS_MS 25 /* what the routers have not said by then is taken from their last answer */
+
+static void put_instance(struct json *j, const struct instance *i)
+{
+    struct instance_status s;
+    instance_status(i, &s);
+    json_open_object(j, NULL);
+    json_put_string(j, "id", instance_name(i));
+    json_put_string(j, "object", "model");
+    json_put_int(j, "created", instance_created(i));
+    json_put_string(j, "owned_by", "llamactl");
+    json_open_object(j, "inferno");
+    json_put_string(j, "status", s.model_state);
+    json_put_string(j, "backend", instance_backend_type(i));
+    json_close(j);
+    json_close(j);
+}
+
+static void put_inner(struct json *j, const struct instance *i, const char *model)
+{
+    char id[LIMIT_INSTANCE_NAME + LIMIT_MODEL_NAME + 2];
+    snprintf(id, sizeof id, "%s/%s", instance_name(i), model);
+    json_open_object(j, NULL);
+    json_put_string(j, "id", id);
+    json_put_string(j, "object", "model");
+    json_put_int(j, "created", instance_created(i));
+    json_put_string(j, "owned_by", instance_name(i));
+    json_close(j);
+}
+
+static void put_model(struct json *j, struct app *app, const struct model *m)
 {
     struct instance_status status;
     const struct gguf *g = &m->gguf;
     instances_status(app->instances, str_from(m->id), &status);
-    json_open_object(j, key);
+    json_open_object(j, NULL);
     json_put_string(j, "id", m->id);
     json_put_string(j, "object", "model");
     json_put_int(j, "created", m->created);
@@ -17,7 +50,7 @@ static void put_model(struct json *j, struct app *app, const struct model *m, co
     json_put_string(j, "root", m->id);
     json_put_null(j, "parent");
     json_open_object(j, "inferno");
-    json_put_string(j, "status", m->problem.code != ERR_NONE ? "error" : status.state);
+    json_put_string(j, "status", m->problem.code != ERR_NONE ? "error" : status.model_state);
     json_put_string(j, "error", m->problem.code != ERR_NONE ? m->problem.message : NULL);
     json_put_string(j, "backend", "gguf");
     json_put_string(j, "format", "gguf");
@@ -45,19 +78,43 @@ struct list_call {
     struct http_req *req;
 };
 
-static void list_fresh(void *arg)
+/* The models of a router stand for it when there is more than one. */
+static void put_named(struct json *j, const struct instance *i)
+{
+    const char *const *inner = router_models_of(i);
+    size_t count = 0;
+    while (inner && inner[count])
+        count++;
+    if (count <= 1)
+        put_instance(j, i);
+    for (size_t n = 0; n < count; n++)
+        put_inner(j, i, inner[n]);
+}
+
+static void list_known(void *arg)
 {
     struct list_call *call = arg;
     const struct model_catalogue *c = call->app->catalogue;
+    struct instances *instances = call->app->instances;
     struct json *j = api_json_begin(call->req);
     json_open_object(j, NULL);
     json_put_string(j, "object", "list");
     json_open_array(j, "data");
-    for (size_t i = 0; i < c->count; i++)
-        put_model(j, call->app, &c->models[i], NULL);
+    for (struct instance **i = instances_list(instances, false, &call->req->arena); *i; i++)
+        if (api_may_see(call->req, *i))
+            put_named(j, *i);
+    for (size_t i = 0; i < c->count && api_may_see(call->req, NULL); i++)
+        if (!instances_find(instances, str_from(c->models[i].id)))
+            put_model(j, call->app, &c->models[i]);
     json_close(j);
     json_close(j);
     api_reply_json(call->req, 200, j);
+}
+
+static void list_fresh(void *arg)
+{
+    struct list_call *call = arg;
+    routers_refresh(call->app->instances, ROUTERS_MS, &call->req->arena, list_known, call);
 }
 
 static void list(void *arg, struct http_req *req, const struct http_match *match)
@@ -76,7 +133,7 @@ static void on_model(void *arg, const struct model *model, const struct err *err
         return;
     }
     struct json *j = api_json_begin(call->req);
-    put_model(j, call->app, model, NULL);
+    put_model(j, call->app, model);
     api_reply_json(call->req, 200, j);
 }
 
@@ -84,12 +141,22 @@ static void retrieve(void *arg, struct http_req *req, const struct http_match *m
 {
     struct list_call *call = arena_alloc(&req->arena, sizeof *call);
     *call = (struct list_call){.app = arg, .req = req};
-    app_find_model(call->app, req, match->captures[0], on_model, call);
+    struct instance *i = instances_find(call->app->instances, match->captures[0]);
+    if (!api_may_use(req, i))
+        return;
+    if (!i) {
+        app_find_model(call->app, req, match->captures[0], on_model, call);
+        return;
+    }
+    struct json *j = api_json_begin(req);
+    put_instance(j, i);
+    api_reply_json(req, 200, j);
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/models", list, (void *)&openai_dialect, "All models on this machine"},
-    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One model"},
+    {"GET", "/v1/models", list, (void *)&openai_dialect, "All instances, and all models on this machine",
+     AUTH_INFERENCE, NULL},
+    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One of them", AUTH_INFERENCE, NULL},
 };
 
 void models_list_routes(struct http_router *router)

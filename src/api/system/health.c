@@ -107,10 +107,10 @@ static void index_page(void *arg, struct http_req *req, const struct http_match 
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/", index_page, (void *)&openai_dialect, "This list"},
-    {"GET", "/health", health, (void *)&openai_dialect, "Health, loaded models, load of the machine"},
-    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs"},
-    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken"},
+    {"GET", "/", index_page, (void *)&openai_dialect, "This list", AUTH_NONE, NULL},
+    {"GET", "/health", health, (void *)&openai_dialect, "Health, loaded models, load of the machine", AUTH_NONE, NULL},
+    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs", AUTH_NONE, NULL},
+    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken", AUTH_NONE, NULL},
 };
 
 void system_routes(struct http_router *router)

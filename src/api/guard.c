@@ -1,0 +1,123 @@
+/* Keys at the door. Every route says what a caller needs (http_route.access); this looks the presented key up and lets
+ * the request in, or answers 401 for a key that is missing or unknown and 403 for one that may not do this. Without a
+ * reply before that, nothing about the route can be learnt. */
+#include "api/app.h"
+#include "http/query.h"
+#include "instance/backend.h"
+
+struct entry {
+    struct app *app;
+    struct http_req *req;
+    const struct http_match *match;
+};
+
+/* llamactl's order: Authorization: Bearer K, X-API-Key: K, ?api_key=K. */
+static struct str presented_key(struct http_req *req)
+{
+    struct str authorization = http_head_find(&req->head, "authorization"), key = http_head_find(&req->head, "x-api-key");
+    struct str value = authorization;
+    if (authorization.p && str_ieq(str_cut(&value, ' '), STR("bearer")) && value.p)
+        return str_trim(value);
+    if (key.p)
+        return str_trim(key);
+    struct str query = STR_NONE;
+    http_query_find(&req->arena, req->head.query, "api_key", &query);
+    return query;
+}
+
+static void note_caller(struct http_req *req, const struct key *key)
+{
+    struct caller *caller = arena_calloc(&req->arena, sizeof *caller);
+    *caller = (struct caller){.key_id = key->id, .scopes = key->scopes, .all_instances = key->mode == KEY_ALLOW_ALL};
+    if (key->mode == KEY_PER_INSTANCE && key->instance_count) {
+        int64_t *ids = arena_alloc(&req->arena, key->instance_count * sizeof *ids);
+        memcpy(ids, key->instance_ids, key->instance_count * sizeof *ids);
+        caller->instance_ids = ids;
+        caller->instance_count = key->instance_count;
+    }
+    req->caller = caller;
+}
+
+static void let_in(const struct entry *e)
+{
+    http_match_handle(e->app->router, e->req, e->match);
+}
+
+static void refuse(struct http_req *req, enum err_code code, const char *why)
+{
+    struct err err;
+    err_set(&err, code, "%s", why);
+    if (code == ERR_AUTHENTICATION_FAILED)
+        http_reply_header(req, "WWW-Authenticate", "Bearer");
+    http_reply_error(req, &err);
+}
+
+static void on_key(void *arg, const struct key *key, const struct err *err)
+{
+    const struct entry *e = arg;
+    if (err) {
+        http_reply_error(e->req, err);
+    } else if (!key) {
+        refuse(e->req, ERR_AUTHENTICATION_FAILED, "Invalid API key");
+    } else if (!key_allows(key, (enum auth_scope)e->match->route->access)) {
+        refuse(e->req, ERR_PERMISSION_DENIED, "This key may use models only, not manage instances");
+    } else {
+        note_caller(e->req, key);
+        let_in(e);
+    }
+}
+
+void api_guard(void *arg, struct http_req *req, const struct http_match *match)
+{
+    struct app *app = arg;
+    struct entry *e = arena_alloc(&req->arena, sizeof *e);
+    unsigned access = match->route->access;
+    *e = (struct entry){app, req, match};
+    if (app->conf->flat_errors && req->dialect == &openai_dialect)
+        req->dialect = (void *)&manager_dialect;
+    if (access == AUTH_NONE || !keys_required(app->keys, (enum auth_scope)access)) {
+        let_in(e);
+        return;
+    }
+    struct str key = presented_key(req);
+    if (key.n == 0)
+        refuse(req, ERR_AUTHENTICATION_FAILED,
+               "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");
+    else
+        keys_check(app->keys, key, &req->arena, on_key, e);
+}
+
+bool api_may_see(const struct http_req *req, const struct instance *i)
+{
+    const struct caller *caller = req->caller;
+    if (!caller || caller->all_instances)
+        return true;
+    for (size_t n = 0; i && n < caller->instance_count; n++)
+        if (caller->instance_ids[n] == instance_id(i) && instance_is_named(i))
+            return true;
+    return false;
+}
+
+bool api_may_use(struct http_req *req, const struct instance *i)
+{
+    if (api_may_see(req, i))
+        return true;
+    refuse(req, ERR_PERMISSION_DENIED, "This key may not use that model");
+    return false;
+}
+
+struct str api_target(struct http_req *req)
+{
+    return http_query_without(req->head.target, "api_key", &req->arena);
+}
+
+void api_backend_headers(struct app *app, struct http_req *req, const struct instance *i)
+{
+    struct err err;
+    const struct backend *backend = backend_find(str_from(instance_backend_type(i)), &err);
+    const struct conf_backend *conf = backend ? conf_backend_find(app->conf, str_from(backend->section)) : NULL;
+    for (const char *const *item = conf ? conf->response_headers : NULL; item && *item; item++) {
+        size_t n = strcspn(*item, "=");
+        http_reply_header(req, arena_strndup(&req->arena, *item, n), *item + n + 1);
+    }
+}
