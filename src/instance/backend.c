@@ -10,15 +10,16 @@
 #include "instance/backend.h"
 
 #include "base/buf.h"
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 /* ---- the table ---- */
 
-#define BACKEND(name, its_section, how, path, in_docker, folder)                                                       \
+#define BACKEND(name, its_section, how, path, word, in_docker, folder)                                                 \
     static const struct backend row_##name = {.type = #name,                                                           \
                                               .section = its_section,                                                  \
                                               .ready = BACKEND_READY_##how,                                            \
                                               .health = path,                                                          \
+                                              .subcommand = word,                                                      \
                                               .docker = in_docker,                                                     \
                                               .cache = folder,                                                         \
                                               .canonical = name##_canonical,                                           \
@@ -189,6 +190,8 @@ static bool build(struct backend_launch *launch, const json_t *options, struct e
             return false;
     } else {
         launch_add(launch, program_of(launch, options));
+        if (launch->in->backend->subcommand)
+            launch_add(launch, launch->in->backend->subcommand);
     }
     if (!launch->in->backend->arguments(launch, options, err))
         return false;

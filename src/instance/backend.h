@@ -20,16 +20,17 @@ struct backend {
     const char *type;    /* "llama_cpp": backend_type in the API */
     const char *section; /* [backends.SECTION] */
     enum backend_ready ready;
-    const char *health; /* path of BACKEND_READY_HTTP, unless backend_options.health says another (command) */
-    bool docker;        /* can run in a container */
-    const char *cache;  /* folder in that container where downloaded models lie */
+    const char *health;     /* path of BACKEND_READY_HTTP, unless backend_options.health says another (command) */
+    const char *subcommand; /* always behind the program ("worker"), or NULL */
+    bool docker;            /* can run in a container */
+    const char *cache;      /* folder in that container where downloaded models lie */
     /* Checks backend_options (types of the typed keys, required ones) and puts them in their canonical shape: aliases
      * under their long names, unknown keys folded into extra_args. A new object, or NULL and *err with a param such as
      * "backend_options.port". */
     json_t *(*canonical)(const json_t *options, struct err *err);
     /* What to run when neither the instance nor the configuration says: in launch->arena. */
     const char *(*program)(struct backend_launch *launch, const json_t *options);
-    /* Appends everything behind the program, or behind the image of a container. */
+    /* Appends what the options stand for, behind the program and subcommand or behind the image of a container. */
     bool (*arguments)(struct backend_launch *launch, const json_t *options, struct err *err);
     json_t *(*parse)(struct str command, struct err *err); /* backend_options of a command line; NULL: cannot */
     /* The name under which the backend itself knows its model, when a request's "model" has to be changed to it, or

@@ -1,5 +1,5 @@
 /* Any program that speaks HTTP: its words as they are, but for {port}, {host} and {socket}. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 #include "base/buf.h"
 

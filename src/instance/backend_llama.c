@@ -1,5 +1,5 @@
 /* llama-server, as llama.cpp ships it. Its options are llama_options.def. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 #include <sys/stat.h>
 

@@ -1,5 +1,5 @@
 /* mlx_lm.server: Apple's machines only, hence never in a container. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 static const struct option_row rows[] = {
     {"model", OPTION_TEXT, NULL},

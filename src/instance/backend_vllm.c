@@ -1,6 +1,6 @@
 /* vllm serve. Its options change with every release, so only those are typed that mean the same everywhere; the others
  * pass through extra_args. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 static const struct option_row rows[] = {
     {"host", OPTION_TEXT, NULL},

@@ -1,7 +1,7 @@
 /* Our own worker. All of its options are known (worker/main.c), so an unknown one is refused here instead of at the
  * start; llama-server's names for the same things are taken, too. What its supervisor decides (--socket, --supervised,
  * --notify-fd, --engine) is appended by the supervisor. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 static const struct option_row rows[] = {
     {"model", OPTION_TEXT, NULL},
@@ -80,7 +80,6 @@ const char *worker_program(struct backend_launch *launch, const json_t *options)
 bool worker_arguments(struct backend_launch *launch, const json_t *options, struct err *err)
 {
     (void)err;
-    launch_add(launch, table.subcommand);
     launch_add_configured(launch);
     option_arguments(&table, launch, options, NULL);
     if (launch->in->name && json_string_length(json_object_get(options, "alias")) == 0) {

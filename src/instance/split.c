@@ -3,7 +3,7 @@
  * blanks, since that is how command lines are pasted. */
 #include "base/buf.h"
 #include "base/utf8.h"
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 static bool is_blank(char c)
 {

@@ -1,4 +1,4 @@
-/* Typed options: one table, three directions (option.h).
+/* Typed options: one table, three directions (backend_option.h).
  *
  * Names arrive in many forms: "ctx_size", "ctx-size", "c", "--ctx-size", "-c". All are brought to one: dashes and dots
  * become underscores, aliases their key. A name that then is in no row goes into extra_args under the name as it was
@@ -7,7 +7,7 @@
  *
  * Parsing a command line only collects: values stay texts, and option_canonical gives them their types, as it does for
  * texts in JSON. So there is one set of rules and one set of messages. */
-#include "instance/option.h"
+#include "instance/backend_option.h"
 
 #include <errno.h>
 #include <math.h>
@@ -296,7 +296,7 @@ static bool put_unknown(struct canonical *c, const char *name, const json_t *val
             *p = '-';
     if (c->table->strict || strlen(name) >= sizeof flag)
         return unknown(c->table, name, c->err);
-    return json_object_get(c->extra, flag) || put_extra(c, flag, value);
+    return put_extra(c, flag, value);
 }
 
 static bool put_member(struct canonical *c, const char *name, const json_t *value)

@@ -1,8 +1,8 @@
 /* Options that have a type: one table a backend, read in three directions. JSON to its canonical shape, canonical JSON
  * to arguments, and a command line back to JSON. What is not in a table travels in the object "extra_args". Any thread;
- * used by backend_*.c only. */
-#ifndef INSTANCE_OPTION_H
-#define INSTANCE_OPTION_H
+ * used by backend*.c and split.c only. */
+#ifndef INSTANCE_BACKEND_OPTION_H
+#define INSTANCE_BACKEND_OPTION_H
 
 #include "instance/backend.h"
 
