@@ -110,6 +110,7 @@ static const struct {
     {"llama_cpp",
      "{'new_flag':true,'old_flag':false,'big':1000000,'real':0.5,'many':['a','b'],'extra_args':{'a_b':1e6}}",
      "llama-server --a_b 1000000 --new-flag --big 1000000 --real 0.5 --many a --many b"},
+    {"llama_cpp", "{'new_x':'2','extra_args':{'new-x':'1','y':'1'}}", "llama-server --new-x 2 --y 1"},
     {"llama_cpp", "{'extra_args':{'-zz':'5','b':true,'c':false,'d':['','1'],'e':null}}",
      "llama-server -zz 5 --b --d --d 1"},
     {"vllm", "{'speculative_config':{'method':'ngram'},'middleware':['a','b'],'enable_prefix_caching':false}",
@@ -163,6 +164,25 @@ static void what_the_manager_decides_is_in_its_place(void **state)
     in.command_override = "/y";
     build(&b, in, "{'argv':['x','{socket}']}");
     assert_string_equal(b.text, "/y /s");
+}
+
+/* Its supervisor writes the beginning of our worker's command line itself. */
+static void the_workers_arguments_stand_alone(void **state)
+{
+    (void)state;
+    static struct backend_launch launch;
+    char text[4096];
+    struct err err;
+    struct arena arena;
+    json_t *options = document("{'model':'/m','threads':2}");
+    struct backend_input in = {.backend = backend("worker"), .options = options, .name = "n"};
+    arena_init(&arena);
+    launch = (struct backend_launch){.in = &in, .arena = &arena, .argv = {"inferd"}, .argc = 1};
+    assert_true(in.backend->arguments(&launch, options, &err));
+    join(&launch, text);
+    assert_string_equal(text, "inferd --model /m --threads 2 --alias n");
+    json_decref(options);
+    arena_dispose(&arena);
 }
 
 static void configuration_comes_before_options(void **state)
@@ -493,6 +513,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(command_lines_are_exact),
         cmocka_unit_test(what_the_manager_decides_is_in_its_place),
+        cmocka_unit_test(the_workers_arguments_stand_alone),
         cmocka_unit_test(configuration_comes_before_options),
         cmocka_unit_test(llama_server_is_found_on_path_and_beside_us),
         cmocka_unit_test(wrong_values_are_named),
