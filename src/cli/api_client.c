@@ -202,7 +202,7 @@ json_t *api_client_json(struct api_client *api, const char *method, const char *
     return document;
 }
 
-bool api_client_stream(struct api_client *api, const char *path, struct str request,
+bool api_client_stream(struct api_client *api, const char *method, const char *path, struct str request,
                        bool (*on_data)(void *arg, struct str data), void *arg, bool *ret_interrupted, struct err *err)
 {
     struct buf body;
@@ -212,7 +212,7 @@ bool api_client_stream(struct api_client *api, const char *path, struct str requ
     api->on_data_arg = arg;
     http_sse_reader_init(&api->events, on_event, api);
     uv_signal_start(&api->interrupt, on_interrupt, SIGINT);
-    bool good = run_call(api, "POST", path, request, err);
+    bool good = run_call(api, method, path, request, err);
     uv_signal_stop(&api->interrupt);
     http_sse_reader_release(&api->events);
     buf_release(&body);

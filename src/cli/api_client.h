@@ -23,7 +23,7 @@ json_t *api_client_json(struct api_client *api, const char *method, const char *
 
 /* A streamed call: on_data for each event's data but [DONE]; false from it ends the call. Ctrl-C ends the stream, not
  * the program: then the call succeeds and *ret_interrupted is true. */
-bool api_client_stream(struct api_client *api, const char *path, struct str request,
+bool api_client_stream(struct api_client *api, const char *method, const char *path, struct str request,
                        bool (*on_data)(void *arg, struct str data), void *arg, bool *ret_interrupted, struct err *err);
 
 /* "/v1/models/MODEL" + suffix, percent-encoded; free with mem_free. */

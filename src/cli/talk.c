@@ -166,7 +166,7 @@ bool talk_ask(struct talk *talk, const char *prompt, bool *ret_interrupted, stru
     put_request(talk, prompt, &request);
     uint64_t started = clock_ns();
     const char *path = talk->chat ? "/v1/chat/completions" : "/v1/completions";
-    bool good = api_client_stream(talk->api, path, buf_view(&request), on_data, talk, ret_interrupted, err);
+    bool good = api_client_stream(talk->api, "POST", path, buf_view(&request), on_data, talk, ret_interrupted, err);
     buf_release(&request);
     if (!talk->options.json)
         printf("\n");

@@ -36,9 +36,10 @@ bool openai_error_read(struct str body, int status, struct err *ret_err)
 {
     json_t *document = json_read(body, NULL);
     const json_t *error = json_object_get(document, "error");
-    const char *message = json_string_value(json_object_get(error, "message"));
-    const char *code = json_string_value(json_object_get(error, "code"));
-    const char *param = json_string_value(json_object_get(error, "param"));
+    const json_t *from = json_is_string(error) ? document : error; /* llamactl's dialect has them beside the text */
+    const char *message = json_string_value(json_is_string(error) ? error : json_object_get(error, "message"));
+    const char *code = json_string_value(json_object_get(from, "code"));
+    const char *param = json_string_value(json_object_get(from, "param"));
     if (message) {
         enum err_code known = code ? err_from_wire(code) : ERR_INTERNAL;
         if (err_status(known) != status && status < 500)
