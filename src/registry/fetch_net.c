@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 #include <inttypes.h>
+#include <sys/socket.h>
 
 #include "base/buf.h"
 #include "base/version.h"
@@ -138,6 +139,13 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
     return fetch_stopped(x->net->stop);
 }
 
+/* Instances are forked at any time and must not inherit a download's connection. */
+static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)arg, (void)purpose;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static struct curl_slist *request_headers(const struct exchange *x)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Accept: */*");
@@ -171,6 +179,7 @@ static void set_options(struct exchange *x, struct curl_slist *headers, char *pr
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)LIMIT_FETCH_CONNECT_MS);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)x->net->stall_seconds);
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_socket);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, x);

@@ -157,9 +157,9 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Hub:
-    def __init__(self, repos=None, host="127.0.0.1"):
+    def __init__(self, repos=None, host="127.0.0.1", tls=None):
         self.repos = repos if repos is not None else {}
-        self.host = host
+        self.host, self.tls = host, tls # an ssl.SSLContext
         self.lock = threading.Lock()
         self.held_changed = threading.Condition(self.lock)
         self.requests, self.sent, self.faults = [], collections.Counter(), collections.defaultdict(list)
@@ -169,7 +169,9 @@ class Hub:
     def __enter__(self):
         self.server = Server((self.host, 0), Handler)
         self.server.hub = self
-        self.url = f"http://{self.host}:{self.server.server_port}"
+        self.url = f"http{'s' if self.tls else ''}://{self.host}:{self.server.server_port}"
+        if self.tls:
+            self.server.socket = self.tls.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
         return self

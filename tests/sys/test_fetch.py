@@ -7,6 +7,7 @@ import pathlib
 import queue
 import random
 import shutil
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -19,7 +20,7 @@ DRIVER = os.environ.get("FETCH_DRIVER", str(pathlib.Path(__file__).resolve().par
 DEADLINE = 30.0
 MIB = 1 << 20
 ENVIRONMENT = ("LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HF_TOKEN", "http_proxy",
-               "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY")
+               "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def noise(n, seed=1):
@@ -436,6 +437,23 @@ class Downloads(unittest.TestCase):
             self.assertEqual({r["authorization"] for r in hub.requests}, {None})
             self.assertIn("token is ignored", driver.log())
             self.assertNotIn("secret", driver.log())
+
+    def test_a_proxy_of_the_environment_is_used(self):
+        hub = self.hub(Repo({"m.gguf": b"w" * 100}))
+        driver = self.stack.enter_context(Driver("http://hub.invalid", self.cache, {"http_proxy": hub.url}))
+        self.assertEqual(driver.fetch()["status"], "completed")
+        self.assertEqual({r["host"] for r in hub.requests}, {"hub.invalid"})
+
+    def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(self):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+                        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.folder / "key",
+                        "-out", self.folder / "cert"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / "cert", self.folder / "key")
+        hub = self.stack.enter_context(Hub({"org/model": Repo({"m.gguf": b"w"})}, tls=context))
+        end = self.driver(hub, {"HF_TOKEN": "hf_secret"}).fetch()
+        self.assertEqual((end["status"], hub.requests), ("failed", []))
+        self.assertIn("certificate", end["problem"])
 
     # ---- the disk ----
 
