@@ -14,7 +14,8 @@ struct entry {
 /* llamactl's order: Authorization: Bearer K, X-API-Key: K, ?api_key=K. */
 static struct str presented_key(struct http_req *req)
 {
-    struct str authorization = http_head_find(&req->head, "authorization"), key = http_head_find(&req->head, "x-api-key");
+    struct str authorization = http_head_find(&req->head, "authorization"),
+               key = http_head_find(&req->head, "x-api-key");
     struct str value = authorization;
     if (authorization.p && str_ieq(str_cut(&value, ' '), STR("bearer")) && value.p)
         return str_trim(value);

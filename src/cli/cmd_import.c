@@ -143,28 +143,28 @@ static void take_instance(struct import *im, sqlite3_stmt *row, struct old_row *
     }
     bool running = str_eq(column_text(im, row, 2).text, STR("running"));
     to->taken = true;
-    add_statement(im, (struct store_statement){
-                          .sql = "INSERT INTO instances (id, node, name, wanted, options, created_at, updated_at) "
-                                 "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                          .params = {store_int(to->new_id), store_text(str_from(im->conf->local_node)), name,
-                                     store_text(running ? STR("running") : STR("stopped")),
-                                     store_text(arena_str(&im->arena, str_from(text))),
-                                     store_int(sqlite3_column_int64(row, 4)),
-                                     store_int(sqlite3_column_int64(row, 5))}});
+    add_statement(im,
+                  (struct store_statement){
+                      .sql = "INSERT INTO instances (id, node, name, wanted, options, created_at, updated_at) "
+                             "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                      .params = {store_int(to->new_id), store_text(str_from(im->conf->local_node)), name,
+                                 store_text(running ? STR("running") : STR("stopped")),
+                                 store_text(arena_str(&im->arena, str_from(text))),
+                                 store_int(sqlite3_column_int64(row, 4)), store_int(sqlite3_column_int64(row, 5))}});
     free(text);
 }
 
 static void take_key(struct import *im, sqlite3_stmt *row, struct old_row *to)
 {
     to->taken = true;
-    add_statement(im, (struct store_statement){
-                          .sql = "INSERT INTO api_keys (id, name, legacy_hash, scopes, permission_mode, expires_at, "
-                                 "created_at, updated_at, last_used_at) "
-                                 "VALUES ($1, $2, $3, 'inference', $4, $5, $6, $7, $8)",
-                          .params = {store_int(to->new_id), column_text(im, row, 1), column_text(im, row, 2),
-                                     column_text(im, row, 3), column_int_or_null(row, 4),
-                                     store_int(sqlite3_column_int64(row, 5)), store_int(sqlite3_column_int64(row, 6)),
-                                     column_int_or_null(row, 7)}});
+    add_statement(
+        im, (struct store_statement){
+                .sql = "INSERT INTO api_keys (id, name, legacy_hash, scopes, permission_mode, expires_at, "
+                       "created_at, updated_at, last_used_at) "
+                       "VALUES ($1, $2, $3, 'inference', $4, $5, $6, $7, $8)",
+                .params = {store_int(to->new_id), column_text(im, row, 1), column_text(im, row, 2),
+                           column_text(im, row, 3), column_int_or_null(row, 4), store_int(sqlite3_column_int64(row, 5)),
+                           store_int(sqlite3_column_int64(row, 6)), column_int_or_null(row, 7)}});
 }
 
 static bool take_table(struct import *im, const char *count_sql, const char *sql, const char *counter,
@@ -209,9 +209,9 @@ static bool take_permissions(struct import *im, struct err *err)
         const struct old_row *key = find_old(im->keys, im->key_count, sqlite3_column_int64(row, 0));
         const struct old_row *instance = find_old(im->instances, im->instance_count, sqlite3_column_int64(row, 1));
         if (key && instance)
-            add_statement(im, (struct store_statement){
-                                  .sql = "INSERT INTO key_permissions (key_id, instance_id) VALUES ($1, $2)",
-                                  .params = {store_int(key->new_id), store_int(instance->new_id)}});
+            add_statement(
+                im, (struct store_statement){.sql = "INSERT INTO key_permissions (key_id, instance_id) VALUES ($1, $2)",
+                                             .params = {store_int(key->new_id), store_int(instance->new_id)}});
     }
     sqlite3_finalize(row);
     return true;
@@ -248,8 +248,8 @@ static int import_database(const char *path, const struct flags *flags)
     struct import im = {.conf = &conf};
     loop_init(&loop);
     arena_init(&im.arena);
-    bool good = conf_load(&conf, flags->config, &err) && conf_finish(&conf, &err) &&
-                instance_make_folder(conf.state_dir, &err);
+    bool good =
+        conf_load(&conf, flags->config, &err) && conf_finish(&conf, &err) && instance_make_folder(conf.state_dir, &err);
     if (good && sqlite3_open_v2(path, &im.db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
         good = err_set(&err, ERR_CONFIG, "%s cannot be read: %s", path, sqlite3_errmsg(im.db));
     im.store = good ? store_open(&loop, conf.database_path, &err) : NULL;

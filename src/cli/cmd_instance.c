@@ -17,7 +17,8 @@ static const struct cli_option options[] = {
     CLI_OPTION_URL,
     CLI_OPTION_JSON,
     {"backend", 'b', "TYPE", "create: worker, llama_cpp, vllm, mlx_lm or command (default llama_cpp)"},
-    {"option", 'o', "KEY=VALUE", "create, edit: an option of the instance or of its backend; VALUE is JSON, or else text"},
+    {"option", 'o', "KEY=VALUE",
+     "create, edit: an option of the instance or of its backend; VALUE is JSON, or else text"},
     {"file", 'f', "FILE", "create, edit: options from a JSON file, '-' for standard input"},
     {"no-start", 0, NULL, "create: leave it stopped"},
     {"wait", 'w', NULL, "start, stop, restart, create: answer when it is running, or has stopped"},
@@ -198,7 +199,9 @@ static json_t *parse_command(struct api_client *api, const char *backend, char *
 {
     struct buf line;
     char path[80];
-    const char *type = strcmp(backend, "llama_cpp") == 0 ? "llama-cpp" : strcmp(backend, "mlx_lm") == 0 ? "mlx" : backend;
+    const char *type = strcmp(backend, "llama_cpp") == 0 ? "llama-cpp"
+                       : strcmp(backend, "mlx_lm") == 0  ? "mlx"
+                                                         : backend;
     buf_init(&line, LIMIT_OPTIONS_BYTES);
     for (; *words; words++) {
         buf_puts(&line, line.len ? " '" : "'");
@@ -224,13 +227,14 @@ static json_t *parse_command(struct api_client *api, const char *backend, char *
 /* Keys that are no options of the instance are its backend's. */
 static void set_options(json_t *body, json_t *set)
 {
-    static const char *const own[] = {"auto_restart", "max_restarts",   "restart_delay",    "on_demand_start",
-                                      "idle_timeout", "environment",    "nodes",            "docker_enabled",
+    static const char *const own[] = {"auto_restart", "max_restarts",     "restart_delay",  "on_demand_start",
+                                      "idle_timeout", "environment",      "nodes",          "docker_enabled",
                                       "preset_ini",   "command_override", "group",          "pinned",
-                                      "preload",      "backend_type",   "backend_options"};
+                                      "preload",      "backend_type",     "backend_options"};
     const char *key;
     json_t *value;
-    json_object_foreach(set, key, value) {
+    json_object_foreach(set, key, value)
+    {
         bool is_own = false;
         for (size_t n = 0; n < sizeof own / sizeof *own; n++)
             is_own = is_own || strcmp(key, own[n]) == 0;
@@ -357,10 +361,10 @@ static json_t *difference(const json_t *before, const json_t *after)
     const char *key;
     json_t *value;
     json_t *patch = json_object();
-    json_object_foreach((json_t *)before, key, value)
-        if (!json_object_get(after, key))
-            json_object_set_new(patch, key, json_null());
-    json_object_foreach((json_t *)after, key, value) {
+    json_object_foreach((json_t *)before, key, value) if (!json_object_get(after, key))
+        json_object_set_new(patch, key, json_null());
+    json_object_foreach((json_t *)after, key, value)
+    {
         const json_t *old = json_object_get(before, key);
         if (old && json_equal(old, value))
             continue;
@@ -426,9 +430,9 @@ static int edit(struct api_client *api, const struct flags *flags, const char *n
 /* ---- the command ---- */
 
 static const struct verb verbs[] = {
-    {"list", false, list}, {"show", true, show},       {"create", true, create}, {"start", true, start},
-    {"stop", true, stop},  {"restart", true, restart}, {"logs", true, logs},     {"rm", true, rm},
-    {"edit", true, edit},
+    {"list", false, list},  {"show", true, show}, {"create", true, create},
+    {"start", true, start}, {"stop", true, stop}, {"restart", true, restart},
+    {"logs", true, logs},   {"rm", true, rm},     {"edit", true, edit},
 };
 
 static const struct verb *find_verb(const char *name)

@@ -1,6 +1,6 @@
 /* A walk over the YAML document, one of our option rows at a time: llamactl's tables and keys have the same names here,
- * but for the few in `renamed`. The row's kind decides how a value is written. The result is read back by our own reader
- * before it is given out, so that what is wrong is said here and not at the next start. */
+ * but for the few in `renamed`. The row's kind decides how a value is written. The result is read back by our own
+ * reader before it is given out, so that what is wrong is said here and not at the next start. */
 #include "cli/llamactl_yaml.h"
 
 #include <errno.h>

@@ -452,8 +452,8 @@ static bool read_inner_table(struct conf *conf, void *record, const struct recor
 {
     for (const struct toml *value = inner->children.first; value; value = value->next) {
         struct target t = {conf, record, at_line(conf, file, value->line), err};
-        struct str key = str_from(
-            arena_printf(&conf->arena, STR_FMT "_" STR_FMT, STR_ARG(inner->key), STR_ARG(value->key)));
+        struct str key =
+            str_from(arena_printf(&conf->arena, STR_FMT "_" STR_FMT, STR_ARG(inner->key), STR_ARG(value->key)));
         const struct conf_option *o = find_option(table->rows, str_from(table->table), key);
         if (!(o ? set_toml(&t, o, value) : unknown(&t, table->rows, str_from(table->table), key)))
             return false;
@@ -461,8 +461,8 @@ static bool read_inner_table(struct conf *conf, void *record, const struct recor
     return true;
 }
 
-static bool read_record(struct conf *conf, const struct record_table *table, const struct toml *entry,
-                        const char *file, struct err *err)
+static bool read_record(struct conf *conf, const struct record_table *table, const struct toml *entry, const char *file,
+                        struct err *err)
 {
     void *record = record_make(conf, table, entry->key);
     struct str table_name = str_from(table->table);
@@ -628,8 +628,7 @@ static const struct builtin_backend {
 
 static void add_backend(struct conf *conf, const struct builtin_backend *b)
 {
-    struct conf_backend *backend =
-        record_make(conf, record_table_find(STR("backends")), str_from(b->name));
+    struct conf_backend *backend = record_make(conf, record_table_find(STR("backends")), str_from(b->name));
     struct target t = {conf, backend, "default", NULL};
     set_text(&t, find_option(conf_backend_options, STR("backends"), STR("command")), b->command);
     set_text(&t, find_option(conf_backend_options, STR("backends"), STR("args")), b->args);
@@ -777,9 +776,7 @@ static void print_value(FILE *out, const struct conf_option *o, const void *reco
     case CONF_SECRET: print_quoted(out, **(const char *const *)at ? "***" : ""); break;
     case CONF_SECRETS: print_items(out, at, true); break;
     case CONF_MAP: print_map(out, *(const char *const *const *)at); break;
-    case CONF_LIST:
-        print_items(out, at, false);
-        break;
+    case CONF_LIST: print_items(out, at, false); break;
     }
 }
 

@@ -17,7 +17,7 @@ struct child;
 struct child_events {
     void (*on_progress)(void *arg, float fraction);
     void (*on_ready)(void *arg);
-    void (*on_error)(void *arg, const struct err *err);     /* the child's own words; its end follows */
+    void (*on_error)(void *arg, const struct err *err); /* the child's own words; its end follows */
     /* Its output, as it comes; false: no more until child_read_on. NULL: passed on to our own stderr. */
     bool (*on_output)(void *arg, struct str bytes);
     void (*on_exit)(void *arg, int64_t status, int signal); /* the last event; free the child here or later */

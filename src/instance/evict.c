@@ -1,14 +1,14 @@
 /* Three kinds of limits, one way to look at them: how many models' workers (cache.max_cached_models), how many named
- * instances, in all and of one group (instances.max_running_instances, group_limits), and bytes of memory for everything
- * together. Each limit is a scope: who counts under it, who may go for it.
+ * instances, in all and of one group (instances.max_running_instances, group_limits), and bytes of memory for
+ * everything together. Each limit is a scope: who counts under it, who may go for it.
  *
  * The ledger: an instance that is starting counts with its estimate, a running one with the larger of estimate and what
  * its process measures; one that crashed and will be started again keeps its place. What must go is only told to here;
  * the caller asks again when a process is gone.
  *
  * Idle ones go at once. When only busy ones hold the room, the least recently used of them takes no new requests once
- * somebody has waited LIMIT_YIELD_MS, and goes when its last reply has ended: two models that are always busy take turns,
- * and nothing is cut off. */
+ * somebody has waited LIMIT_YIELD_MS, and goes when its last reply has ended: two models that are always busy take
+ * turns, and nothing is cut off. */
 #include "instance/evict.h"
 
 #include "base/clock.h"
@@ -102,10 +102,11 @@ static unsigned most(const struct instance *wanted, enum scope scope)
         return UINT_MAX;
     if (scope == SCOPE_NAMED)
         return conf->max_running_instances < 0 ? UINT_MAX : (unsigned)conf->max_running_instances;
-    const char *group = *wanted->policy.group ? conf_map_find(conf->group_limits, str_from(wanted->policy.group)) : NULL;
+    const char *group =
+        *wanted->policy.group ? conf_map_find(conf->group_limits, str_from(wanted->policy.group)) : NULL;
     uint64_t limit;
     return scope == SCOPE_GROUP && group && str_u64(str_from(group), LIMIT_INSTANCES, &limit) ? (unsigned)limit
-                                                                                            : UINT_MAX;
+                                                                                              : UINT_MAX;
 }
 
 /* ---- memory ---- */
@@ -199,8 +200,7 @@ static enum evict_answer make_room_in(struct instance *wanted, enum scope scope,
     return EVICT_WAIT;
 }
 
-enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, enum evict_whom whom,
-                                  struct err *err)
+enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, enum evict_whom whom, struct err *err)
 {
     for (enum scope scope = SCOPE_MODELS; scope < SCOPE_MEMORY; scope++) {
         unsigned limit = most(wanted, scope);

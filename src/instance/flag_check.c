@@ -117,8 +117,9 @@ void flag_check(struct instance *i, const char *const *argv)
 void flag_check_end(struct instances *all)
 {
     size_t at = 0;
+    struct str program;
     void *value;
-    while (map_next(&all->flags, &at, NULL, &value))
+    while (map_next(&all->flags, &at, &program, &value))
         forget(value);
     map_release(&all->flags);
 }

@@ -6,7 +6,8 @@
  * looked at again, oldest first. Who has to go is evict.c's decision. How a process comes to be is launch.c's.
  *
  * Invariants: there is a child, or files are being looked at for one, exactly in STARTING, RUNNING, STOPPING and
- * RECYCLING, unless the instance is attached or remote; active counts the leases given out and grows in RUNNING only. */
+ * RECYCLING, unless the instance is attached or remote; active counts the leases given out and grows in RUNNING only.
+ */
 #include "instance/instance.h"
 
 #include <errno.h>
@@ -23,9 +24,9 @@
 #include "instance/record.h"
 #include "obs/log.h"
 
-#define PAUSE_FIRST_MS 100   /* after the first crash of a model's worker; doubles */
+#define PAUSE_FIRST_MS 100 /* after the first crash of a model's worker; doubles */
 
-#define MODEL_STOP_MS  5000  /* between asking a model's worker to end and making it */
+#define MODEL_STOP_MS 5000 /* between asking a model's worker to end and making it */
 
 static const char *const state_names[] = {
 #define STATE(name, wire, model_wire) [INSTANCE_##name] = wire,
@@ -75,8 +76,8 @@ static void on_start_late(struct deadline *deadline)
     char tail[240];
     launch_tail(i, tail, sizeof tail);
     err_set(&i->problem, i->kind == KIND_IMPLICIT ? ERR_TIMEOUT : ERR_START_FAILED,
-            "'%s' was not ready after %lld s; its last output: %s", i->name,
-            (long long)i->all->conf->start_timeout, tail);
+            "'%s' was not ready after %lld s; its last output: %s", i->name, (long long)i->all->conf->start_timeout,
+            tail);
     instance_fire(i, EVENT_TIMEOUT);
 }
 
@@ -121,7 +122,7 @@ static void do_leave_queue(struct instance *i)
 static void on_idle(struct deadline *deadline)
 {
     struct instance *i = container_of(deadline, struct instance, idle);
-    log_info("idle, stopping", "instance=%s", i->name);
+    log_info("instance idle, stopping", "instance=%s", i->name);
     record_wanted(i, false);
     instance_fire(i, EVENT_STOP);
 }
@@ -139,7 +140,8 @@ static void do_serve_waiters(struct instance *i)
     i->ready_ms = clock_ms();
     i->last_used_ms = i->ready_ms;
     i->progress = 1;
-    log_info("running", "instance=%s ms=%llu bytes=%llu", i->name, (unsigned long long)(i->ready_ms - i->start_ms),
+    log_info("instance running", "instance=%s ms=%llu bytes=%llu", i->name,
+             (unsigned long long)(i->ready_ms - i->start_ms),
              (unsigned long long)(i->child ? child_memory(i->child) : 0));
     instance_set_idle(i);
     waiters_settle(i, NULL);
@@ -157,7 +159,7 @@ static void do_start_failed(struct instance *i)
 {
     process_gone(i);
     i->failed_ms = clock_ms();
-    log_error("failed", "instance=%s reason=%s", i->name, i->problem.message);
+    log_error("instance failed", "instance=%s reason=%s", i->name, i->problem.message);
     struct err err = i->problem; /* a waiter may start it anew */
     waiters_settle(i, &err);
     instances_look_at_queue(i->all);
@@ -178,8 +180,8 @@ static void do_crashed(struct instance *i)
     if (pause > most)
         pause = first > most ? first : most;
     i->crashes++;
-    log_error("ended, will be started again", "instance=%s crashes=%u pause_ms=%llu reason=%s", i->name, i->crashes,
-              (unsigned long long)pause, i->problem.message);
+    log_error("instance ended, will be started again", "instance=%s crashes=%u pause_ms=%llu reason=%s", i->name,
+              i->crashes, (unsigned long long)pause, i->problem.message);
     deadline_arm(i->all->loop, &i->pause, pause, on_pause_over);
 }
 
@@ -262,7 +264,7 @@ static void do_gone(struct instance *i)
     process_gone(i);
     i->problem = ERR_INIT;
     i->progress = 0;
-    log_info("stopped", "instance=%s freed_bytes=%llu", i->name, (unsigned long long)i->memory_at_stop);
+    log_info("instance stopped", "instance=%s freed_bytes=%llu", i->name, (unsigned long long)i->memory_at_stop);
     settle_unload_calls(i);
     instances_check_stopped(i->all);
     if (i->waiting > 0 && (i->all->stopping || i->going))
@@ -352,7 +354,7 @@ void instances_look_at_queue(struct instances *all)
 
 void instance_evict(struct instance *i, unsigned grace_ms)
 {
-    log_info("stopped to make room", "instance=%s busy=%u", i->name, i->active);
+    log_info("instance stopped to make room", "instance=%s busy=%u", i->name, i->active);
     i->grace_ms = grace_ms;
     i->counters.evictions++;
     record_wanted(i, false);
@@ -412,8 +414,8 @@ static struct instance *of_model(struct instances *all, const struct model *m)
         i->state = INSTANCE_RUNNING;
         i->target = *m->upstream;
     } else if (instance_needs_start(i)) {
-        int64_t seconds = m->overrides && m->overrides->ttl_seconds >= 0 ? m->overrides->ttl_seconds
-                                                                        : all->conf->model_ttl_seconds;
+        int64_t seconds =
+            m->overrides && m->overrides->ttl_seconds >= 0 ? m->overrides->ttl_seconds : all->conf->model_ttl_seconds;
         mem_free(i->path);
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
@@ -598,20 +600,20 @@ static unsigned queue_position(const struct instance *i)
 
 void instance_status(const struct instance *i, struct instance_status *ret_status)
 {
-    *ret_status = (struct instance_status){.state = state_names[i->state],
-                                           .model_state = model_state_names[i->state],
-                                           .progress = i->progress,
-                                           .active = i->active,
-                                           .waiting = i->waiting,
-                                           .queue_position = queue_position(i),
-                                           .memory_bytes = i->child ? child_memory(i->child) : 0,
-                                           .last_used = i->last_used,
-                                           .load_ms = i->ready_ms > i->start_ms ? (double)(i->ready_ms - i->start_ms)
-                                                                                : 0,
-                                           .pid = i->child ? child_pid(i->child) : 0,
-                                           .port = i->child ? i->port : 0,
-                                           .counters = &i->counters,
-                                           .problem = i->problem};
+    *ret_status =
+        (struct instance_status){.state = state_names[i->state],
+                                 .model_state = model_state_names[i->state],
+                                 .progress = i->progress,
+                                 .active = i->active,
+                                 .waiting = i->waiting,
+                                 .queue_position = queue_position(i),
+                                 .memory_bytes = i->child ? child_memory(i->child) : 0,
+                                 .last_used = i->last_used,
+                                 .load_ms = i->ready_ms > i->start_ms ? (double)(i->ready_ms - i->start_ms) : 0,
+                                 .pid = i->child ? child_pid(i->child) : 0,
+                                 .port = i->child ? i->port : 0,
+                                 .counters = &i->counters,
+                                 .problem = i->problem};
 }
 
 void instances_status(struct instances *all, struct str model_id, struct instance_status *ret_status)

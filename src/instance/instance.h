@@ -38,9 +38,9 @@ void instances_free(struct instances *all); /* after on_stopped */
 typedef void instance_on_lease(void *arg, struct lease *lease, const struct err *err);
 
 /* The instance once it can take requests: on_lease runs exactly once, maybe at once, with a lease or an error
- * (ERR_MODEL_LOAD_FAILED, ERR_INSUFFICIENT_MEMORY, ERR_INSTANCE_NOT_RUNNING, ERR_CONFLICT...). While a lease is held its
- * instance is busy: never stopped for another. It ends with the arena, or by lease_end; when the arena dies earlier,
- * on_lease is not called. All callers of an instance that is being started wait for one and the same start. */
+ * (ERR_MODEL_LOAD_FAILED, ERR_INSUFFICIENT_MEMORY, ERR_INSTANCE_NOT_RUNNING, ERR_CONFLICT...). While a lease is held
+ * its instance is busy: never stopped for another. It ends with the arena, or by lease_end; when the arena dies
+ * earlier, on_lease is not called. All callers of an instance that is being started wait for one and the same start. */
 void instances_acquire(struct instances *all, const struct model *model, struct arena *arena,
                        instance_on_lease *on_lease, void *arg);
 /* A named instance. start: whether a stopped one may be started for this (its on_demand_start has to allow it too);
@@ -112,7 +112,7 @@ int64_t instance_id(const struct instance *i); /* 0: not named */
 bool instance_is_named(const struct instance *i);
 void instance_status(const struct instance *i, struct instance_status *ret_status);
 int64_t instance_created(const struct instance *i);
-json_t *instance_options(const struct instance *i); /* as the API shows them; a new document */
+json_t *instance_options(const struct instance *i);        /* as the API shows them; a new document */
 const json_t *instance_warnings(const struct instance *i); /* array or NULL */
 /* The name its backend wants in "model" when a request names only the instance, or NULL: it does not care. */
 const char *instance_served_model(const struct instance *i);

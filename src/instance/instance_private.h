@@ -68,14 +68,14 @@ struct instance {
 
     /* KIND_NAMED and KIND_REMOTE */
     int64_t id, created_at, updated_at;
-    struct options options;  /* in force */
-    json_t *newest;          /* the document last handed to the store, or NULL: what the next update merges into */
+    struct options options;     /* in force */
+    json_t *newest;             /* the document last handed to the store, or NULL: what the next update merges into */
     bool wanted, going, buried; /* the store says it shall run; being deleted; deleted, with leases still out */
     struct change *deletion;    /* waits for it to stop, or NULL */
     struct output *output;
-    json_t *warnings;        /* array of strings, or NULL */
-    struct list placements;  /* KIND_REMOTE: struct placement, one a node */
-    struct router *router;   /* what a router said of its models, or NULL */
+    json_t *warnings;       /* array of strings, or NULL */
+    struct list placements; /* KIND_REMOTE: struct placement, one a node */
+    struct router *router;  /* what a router said of its models, or NULL */
 };
 
 struct instances {
@@ -90,11 +90,11 @@ struct instances {
     char owner[40];         /* "INFERD_OWNER=..." value: whose processes ours are, over restarts of the daemon */
     unsigned sockets, jobs; /* jobs: on the pool */
     int next_port;
-    struct list watchers; /* struct watcher */
-    unsigned telling;     /* depth of watchers_tell */
-    struct list nodes;    /* struct node */
+    struct list watchers;  /* struct watcher */
+    unsigned telling;      /* depth of watchers_tell */
+    struct list nodes;     /* struct node */
     struct list refreshes; /* struct refresh, see router.c */
-    struct map flags;     /* program -> struct known_flags, see flag_check.c */
+    struct map flags;      /* program -> struct known_flags, see flag_check.c */
     bool stopping;
     void (*on_stopped)(void *arg);
     void *on_stopped_arg;
@@ -128,8 +128,5 @@ void router_forget(struct instance *i); /* its process is gone */
 /* watch.c */
 void watchers_tell(struct instance *i);
 void watchers_tell_of(struct instance *i, bool gone);
-
-
-
 
 #endif

@@ -145,8 +145,7 @@ static const char *const *environment_of(const struct instance *i, struct arena 
     for (const char *const *item = conf ? conf->environment : NULL; item && *item; item++)
         if (!json_object_getn(own, *item, strcspn(*item, "=")))
             all[n++] = *item;
-    json_object_foreach(own, key, value)
-        all[n++] = arena_printf(arena, "%s=%s", key, json_string_value(value));
+    json_object_foreach(own, key, value) all[n++] = arena_printf(arena, "%s=%s", key, json_string_value(value));
     all[n++] = arena_printf(arena, "INFERD_OWNER=%s", i->all->owner);
     all[n++] = arena_printf(arena, "INFERD_INSTANCE=%s", i->name);
     return all;
@@ -164,8 +163,7 @@ static const char *const *container_environment(const struct instance *i, struct
     const char **all = arena_calloc(arena, (count + json_object_size(own) + 1) * sizeof *all);
     for (const char *const *item = conf ? conf->docker_environment : NULL; item && *item; item++)
         all[n++] = *item;
-    json_object_foreach(own, key, value)
-        all[n++] = arena_printf(arena, "%s=%s", key, json_string_value(value));
+    json_object_foreach(own, key, value) all[n++] = arena_printf(arena, "%s=%s", key, json_string_value(value));
     return all;
 }
 
@@ -277,11 +275,12 @@ static void spawn(struct instance *i)
         i->child = child_new(i->all->loop, &options, &events, i, &err);
     }
     if (i->child) {
-        log_info("starting", "instance=%s pid=%d", i->name, child_pid(i->child));
+        log_info("instance starting", "instance=%s pid=%d", i->name, child_pid(i->child));
         if (!notify)
             i->probe = probe_new(i->all->loop, i->all->client, &i->target, health_of(i), on_ready, i);
         if (i->kind == KIND_NAMED && !notify && !i->options.docker)
             flag_check(i, launch->argv);
+        watchers_tell(i);
     }
     arena_dispose(&arena);
     if (!i->child)

@@ -11,7 +11,7 @@ const double instance_bucket_bounds[INSTANCE_BUCKETS] = {0.005, 0.01, 0.025, 0.0
                                                          1,     2.5,  5,     10,   30,  60,   120};
 
 struct lease {
-    struct instance *instance; /* NULL once ended */
+    struct instance *instance;   /* NULL once ended */
     struct placement *placement; /* of a remote instance */
     struct http_target target;
     struct str head_lines;
@@ -186,9 +186,8 @@ static void on_waiter_late(struct deadline *deadline)
                 "there was no room for '%s' in time: others are busy; it is number %u in the queue", i->name,
                 status.queue_position);
     else if (i->kind == KIND_IMPLICIT)
-        err_set(&err, ERR_MODEL_LOADING,
-                "the model '%s' is still being loaded (%.0f %%); try again in a few seconds", i->name,
-                (double)i->progress * 100);
+        err_set(&err, ERR_MODEL_LOADING, "the model '%s' is still being loaded (%.0f %%); try again in a few seconds",
+                i->name, (double)i->progress * 100);
     else
         err_set(&err, ERR_INSTANCE_NOT_RUNNING, "'%s' is not running yet (%s); try again in a few seconds", i->name,
                 status.state);

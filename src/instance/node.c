@@ -118,7 +118,7 @@ static enum instance_state state_of(const char *wire)
         const char *wire;
         enum instance_state state;
     } names[] = {
-        {"running", INSTANCE_RUNNING},     {"starting", INSTANCE_STARTING},   {"stopping", INSTANCE_STOPPING},
+        {"running", INSTANCE_RUNNING},        {"starting", INSTANCE_STARTING},     {"stopping", INSTANCE_STOPPING},
         {"shutting_down", INSTANCE_STOPPING}, {"restarting", INSTANCE_RESTARTING}, {"failed", INSTANCE_FAILED},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -152,10 +152,9 @@ static const json_t *entry_of(const json_t *list, const char *name)
 {
     size_t index;
     json_t *entry;
-    json_array_foreach((json_t *)list, index, entry)
-        if (json_is_string(json_object_get(entry, "name")) &&
-            strcmp(json_string_value(json_object_get(entry, "name")), name) == 0)
-            return entry;
+    json_array_foreach((json_t *)list, index,
+                       entry) if (json_is_string(json_object_get(entry, "name")) &&
+                                  strcmp(json_string_value(json_object_get(entry, "name")), name) == 0) return entry;
     return NULL;
 }
 
@@ -304,10 +303,13 @@ bool nodes_check(const struct instances *all, const json_t *names, struct err *e
 {
     size_t index;
     json_t *name;
-    json_array_foreach((json_t *)names, index, name)
-        if (strcmp(json_string_value(name), all->conf->local_node) != 0 && !node_find(all, json_string_value(name)))
-            return err_set_param(err, ERR_INVALID_PARAMETERS, "nodes", "there is no node '%s' in the configuration",
-                                 json_string_value(name));
+    json_array_foreach(
+        (json_t *)names, index,
+        name) if (strcmp(json_string_value(name), all->conf->local_node) != 0 &&
+                  !node_find(
+                      all, json_string_value(name))) return err_set_param(err, ERR_INVALID_PARAMETERS, "nodes",
+                                                                          "there is no node '%s' in the configuration",
+                                                                          json_string_value(name));
     return true;
 }
 
@@ -414,7 +416,8 @@ void nodes_create(struct instances *all, struct str name, const json_t *document
     json_object_set_new(body, "start", json_false());
     char *text = json_dumps(body, JSON_COMPACT);
     snprintf(path, sizeof path, "/api/v1/instances/" STR_FMT, STR_ARG(name));
-    json_array_foreach((json_t *)names, index, node_name) {
+    json_array_foreach((json_t *)names, index, node_name)
+    {
         struct node *node = node_find(all, json_string_value(node_name));
         if (!node)
             continue;
@@ -466,7 +469,8 @@ void remote_place(struct instance *i)
 {
     size_t index;
     json_t *name;
-    json_array_foreach((json_t *)i->options.nodes, index, name) {
+    json_array_foreach((json_t *)i->options.nodes, index, name)
+    {
         struct node *node = node_find(i->all, json_string_value(name));
         if (!node) {
             log_warn("an instance's node is not configured", "instance=%s node=%s", i->name, json_string_value(name));

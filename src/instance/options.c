@@ -3,14 +3,12 @@
  * default of the configuration reaches every instance that never spoke of it. */
 #include "instance/options.h"
 
-
-
 #define SECRET_SHOWN "***"
 
 static const char *const option_names[] = {
-    "auto_restart",  "max_restarts",   "restart_delay",    "on_demand_start", "idle_timeout",
-    "environment",   "nodes",          "docker_enabled",   "command_override", "preset_ini",
-    "group",         "pinned",         "preload",          "backend_type",    "backend_options",
+    "auto_restart", "max_restarts", "restart_delay",  "on_demand_start",  "idle_timeout",
+    "environment",  "nodes",        "docker_enabled", "command_override", "preset_ini",
+    "group",        "pinned",       "preload",        "backend_type",     "backend_options",
 };
 /* What an exported instance or our own clients send beside options. */
 static const char *const other_names[] = {"start", "id", "name", "status", "created", "warnings", "options"};
@@ -56,7 +54,8 @@ static json_t *unflattened(const json_t *body)
     json_t *value;
     json_t *out = json_object(), *backend = NULL;
     bool flat = !json_object_get(body, "backend_type") && !json_object_get(body, "backend_options");
-    json_object_foreach((json_t *)body, key, value) {
+    json_object_foreach((json_t *)body, key, value)
+    {
         if (is_option(key)) {
             json_object_set(out, key, value);
         } else if (flat && !is_one_of(key, other_names, sizeof other_names / sizeof *other_names)) {
@@ -78,7 +77,8 @@ static bool check_environment(const json_t *environment, struct err *err)
         return true;
     if (!json_is_object(environment))
         return err_set_param(err, ERR_INVALID_PARAMETERS, "environment", "'environment' must be an object of strings");
-    json_object_foreach((json_t *)environment, key, value) {
+    json_object_foreach((json_t *)environment, key, value)
+    {
         if (!json_is_string(value))
             return err_set_param(err, ERR_INVALID_PARAMETERS, "environment", "'environment.%s' must be a string", key);
         if (!*key || strchr(key, '=') || strlen(json_string_value(value)) != json_string_length(value))
@@ -97,9 +97,8 @@ static bool check_nodes(const json_t *nodes, struct err *err)
     if (!json_is_array(nodes) || json_array_size(nodes) > LIMIT_NODES)
         return err_set_param(err, ERR_INVALID_PARAMETERS, "nodes", "'nodes' must be an array of at most %d names",
                              LIMIT_NODES);
-    json_array_foreach((json_t *)nodes, index, value)
-        if (!json_is_string(value))
-            return err_set_param(err, ERR_INVALID_PARAMETERS, "nodes", "'nodes' must be an array of names");
+    json_array_foreach((json_t *)nodes, index, value) if (!json_is_string(value)) return err_set_param(
+        err, ERR_INVALID_PARAMETERS, "nodes", "'nodes' must be an array of names");
     return true;
 }
 
@@ -126,7 +125,8 @@ static void raise_to_zero(json_t *document, const char *key)
 
 static bool put_canonical_backend(json_t *document, struct err *err)
 {
-    const json_t *type = json_object_get(document, "backend_type"), *given = json_object_get(document, "backend_options");
+    const json_t *type = json_object_get(document, "backend_type"),
+                 *given = json_object_get(document, "backend_options");
     if (!type || json_is_null(type))
         json_object_set_new(document, "backend_type", json_string("llama_cpp"));
     else if (!json_is_string(type))
@@ -148,9 +148,7 @@ static void remove_nulls(json_t *document)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(document, next, key, value)
-        if (json_is_null(value))
-            json_object_del(document, key);
+    json_object_foreach_safe(document, next, key, value) if (json_is_null(value)) json_object_del(document, key);
 }
 
 /* Takes document over. */
@@ -190,7 +188,8 @@ static void merge_into(json_t *target, const json_t *patch, const char *table)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)patch, key, value) {
+    json_object_foreach((json_t *)patch, key, value)
+    {
         json_t *old = json_object_get(target, key);
         if (keeps(table, key, value))
             continue;
@@ -220,7 +219,8 @@ static bool canonical_patch(json_t *patch, const json_t *document, struct err *e
     if (!backend)
         return false;
     json_t *result = json_object(), *values = json_object();
-    json_object_foreach(given, key, value) {
+    json_object_foreach(given, key, value)
+    {
         if (json_is_null(value))
             json_object_set(result, key, value);
         else
@@ -233,9 +233,8 @@ static bool canonical_patch(json_t *patch, const json_t *document, struct err *e
     bool good = canonical != NULL;
     if (good) {
         json_t *before = json_object_get(document, "backend_options");
-        json_object_foreach(canonical, key, value)
-            if (!json_equal(json_object_get(before, key), value))
-                json_object_set(result, key, value);
+        json_object_foreach(canonical, key, value) if (!json_equal(json_object_get(before, key), value))
+            json_object_set(result, key, value);
         json_object_set(patch, "backend_options", result);
     }
     json_decref(canonical);
@@ -338,9 +337,8 @@ static void hide(json_t *object, bool all)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(object, next, key, value)
-        if (all || is_secret(key))
-            json_object_set_new(object, key, json_string(SECRET_SHOWN));
+    json_object_foreach_safe(object, next, key, value) if (all || is_secret(key))
+        json_object_set_new(object, key, json_string(SECRET_SHOWN));
 }
 
 json_t *options_shown(const struct options *o)

@@ -67,9 +67,8 @@ static bool is_remote(const struct instances *all, const struct options *o)
     json_t *node;
     if (json_array_size(o->nodes) == 0)
         return false;
-    json_array_foreach((json_t *)o->nodes, index, node)
-        if (strcmp(json_string_value(node), all->conf->local_node) == 0)
-            return false;
+    json_array_foreach((json_t *)o->nodes, index,
+                       node) if (strcmp(json_string_value(node), all->conf->local_node) == 0) return false;
     return true;
 }
 
@@ -84,7 +83,7 @@ static void apply(struct instance *i)
                                 .pinned = o->pinned,
                                 .max_restarts = (unsigned)o->max_restarts,
                                 .restart_delay_ms = delay > LIMIT_RESTART_DELAY_LEAST_MS ? (unsigned)delay
-                                                                                        : LIMIT_RESTART_DELAY_LEAST_MS,
+                                                                                         : LIMIT_RESTART_DELAY_LEAST_MS,
                                 .idle_ms = (uint64_t)o->idle_timeout * 60000,
                                 .group = o->group};
 }
@@ -110,13 +109,13 @@ static struct instance *named_new(struct instances *all, struct str name, struct
     char path[4096];
     const struct conf *conf = all->conf;
     snprintf(path, sizeof path, "%s/%s.log", conf->logs_dir, i->name);
-    struct output_options output = {
-        .path = path,
-        .rotate_bytes = conf->log_rotation_enabled ? (uint64_t)conf->log_rotation_max_size << 20 : 0,
-        .rotated_files = (unsigned)conf->log_rotation_max_files,
-        .compress = conf->log_rotation_compress,
-        .on_proceed = on_output_room,
-        .arg = i};
+    struct output_options output = {.path = path,
+                                    .rotate_bytes =
+                                        conf->log_rotation_enabled ? (uint64_t)conf->log_rotation_max_size << 20 : 0,
+                                    .rotated_files = (unsigned)conf->log_rotation_max_files,
+                                    .compress = conf->log_rotation_compress,
+                                    .on_proceed = on_output_room,
+                                    .arg = i};
     i->output = output_new(all->loop, &output);
     return i;
 }
@@ -290,7 +289,7 @@ void instances_create(struct instances *all, struct str name, const json_t *body
 /* Whether a running process would not be the same under the new options. */
 static bool process_differs(const json_t *a, const json_t *b)
 {
-    static const char *const seen[] = {"backend_type",     "backend_options", "environment",
+    static const char *const seen[] = {"backend_type",   "backend_options",  "environment",
                                        "docker_enabled", "command_override", "preset_ini"};
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
         const json_t *x = json_object_get(a, seen[i]), *y = json_object_get(b, seen[i]);
@@ -339,8 +338,8 @@ void instance_update(struct instance *i, const json_t *patch, struct arena *aren
     struct err err = ERR_INIT;
     json_t *document = options_merge(i->newest, patch, &err);
     const json_t *nodes = document ? json_object_get(document, "nodes") : NULL;
-    if (document && !(nodes == json_object_get(i->newest, "nodes") ||
-                      json_equal(nodes, json_object_get(i->newest, "nodes")))) {
+    if (document &&
+        !(nodes == json_object_get(i->newest, "nodes") || json_equal(nodes, json_object_get(i->newest, "nodes")))) {
         err_set_param(&err, ERR_INVALID_PARAMETERS, "nodes", "'nodes' is fixed when an instance is created");
         json_decref(document);
         document = NULL;
@@ -356,8 +355,7 @@ void instance_update(struct instance *i, const json_t *patch, struct arena *aren
     i->newest = json_incref(document);
     char *text = json_dumps(document, JSON_COMPACT);
     struct store_statement statement = {
-        .sql = SQL_UPDATE,
-        .params = {store_text(str_from(text)), store_int(clock_unix()), store_int(i->id)}};
+        .sql = SQL_UPDATE, .params = {store_text(str_from(text)), store_int(clock_unix()), store_int(i->id)}};
     store_transact(i->all->store, &statement, 1, updated, c);
     free(text);
 }

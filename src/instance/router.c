@@ -70,7 +70,8 @@ static void read_models(struct router *r)
         return;
     }
     const char **models = mem_calloc(json_array_size(data) + 1, sizeof *models);
-    json_array_foreach(data, index, entry) {
+    json_array_foreach(data, index, entry)
+    {
         const char *id = json_string_value(json_object_get(entry, "id"));
         if (id && strlen(id) <= LIMIT_MODEL_NAME)
             models[count++] = id;

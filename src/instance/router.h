@@ -5,8 +5,8 @@
 #include "instance/instance.h"
 
 /* Asks all running routers for their models, side by side, and calls on_fresh once all have answered or within_ms have
- * passed, at once when there are none. Answers that come later count for the next time; nobody is asked twice at a time.
- * Not called when the arena dies first. */
+ * passed, at once when there are none. Answers that come later count for the next time; nobody is asked twice at a
+ * time. Not called when the arena dies first. */
 void routers_refresh(struct instances *all, unsigned within_ms, struct arena *arena, void (*on_fresh)(void *arg),
                      void *arg);
 

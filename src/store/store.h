@@ -15,7 +15,7 @@
 struct store;
 struct store_call;
 
-#define STORE_PARAMS 16
+#define STORE_PARAMS 16 /* $1 to $16 */
 
 enum store_type { STORE_NULL, STORE_INT, STORE_REAL, STORE_TEXT, STORE_BLOB };
 
@@ -48,6 +48,7 @@ struct store_statement {
     struct store_value params[STORE_PARAMS];
 };
 
+/* Types are the columns' own; an expression that is no column is CAST to one in both engines. */
 struct store_result {
     size_t rows, columns;
     int64_t changed; /* rows inserted, updated or deleted */
@@ -59,13 +60,15 @@ struct store_result {
  * replaced. A second daemon on the same SQLite file is refused too. NULL and *err on failure. */
 struct store *store_open(struct loop *loop, const char *where, struct err *err);
 
-/* Finishes all calls that were made, then closes; blocking; callbacks that have not come yet never come. */
+/* Finishes all calls that were made, then closes; blocking; callbacks that have not come yet never come. The loop must
+ * still run a turn (loop_release does). NULL is fine. */
 void store_close(struct store *store);
 
 /* Runs the statements as one transaction: all or none. on_done (may be NULL: failures are logged) comes exactly once,
- * in a later turn: with count results, valid during the call, or NULL and the error (ERR_CONFLICT for a violated
- * uniqueness, ERR_INSUFFICIENT_STORAGE for a full disk, ERR_IO otherwise). More than LIMIT_STORE_CALLS unfinished
- * calls: ERR_SERVER_OVERLOADED, also through on_done. */
+ * in a later turn: with count results, valid during the call, or NULL and the error: ERR_CONFLICT for a violated
+ * uniqueness or reference, ERR_INSUFFICIENT_STORAGE for a full disk, ERR_INVALID_PARAMETERS for a text that is not UTF-8
+ * or holds a NUL, ERR_IO otherwise (for PostgreSQL also: the connection broke during the commit, and the outcome is
+ * unknown). More than LIMIT_STORE_CALLS unfinished calls: ERR_SERVER_OVERLOADED, through on_done too, out of turn. */
 struct store_call *store_transact(struct store *store, const struct store_statement *statements, size_t count,
                                   void (*on_done)(void *arg, const struct store_result *results, const struct err *err),
                                   void *arg);

@@ -189,7 +189,7 @@ class Life(unittest.TestCase):
             for thread in threads:
                 thread.join()
             self.assertEqual(statuses, [200] * 40)
-            self.assertEqual(server.log.count("model loading"), 1)
+            self.assertEqual(server.log.count("instance starting"), 1)
 
     def test_a_failed_load_is_told_at_once_to_all_who_wait(self):
         with Server() as server:
@@ -213,7 +213,7 @@ class Life(unittest.TestCase):
             server.log.wait("will be started again")
             status, _, body = server.chat("m", max_tokens=2)
             self.assertEqual(status, 200, body)
-            self.assertEqual(server.log.count("model loading"), 2)
+            self.assertEqual(server.log.count("instance starting"), 2)
 
     def test_a_crash_before_the_first_byte_is_503_with_retry(self):
         with Server() as server:
@@ -234,7 +234,7 @@ class Life(unittest.TestCase):
         with Server(config="[cache]\nmodel_ttl_seconds = 1\n") as server:
             fake_model(server.models, "m", FAST)
             self.assertEqual(server.chat("m", max_tokens=1)[0], 200)
-            server.log.wait("model unloaded")
+            server.log.wait("instance stopped")
             self.assertEqual(server.status("m")["status"], "unloaded")
             self.assertEqual(server.chat("m", max_tokens=1)[0], 200)
 
@@ -270,7 +270,7 @@ class Life(unittest.TestCase):
             status, headers, body = server.chat("m")
             self.assertEqual((status, body["error"]["code"]), (503, "insufficient_memory"))
             self.assertEqual(headers["x-should-retry"], "false")
-            self.assertEqual(server.log.count("model loading"), 0)
+            self.assertEqual(server.log.count("instance starting"), 0)
 
     def test_loading_and_unloading_by_hand(self):
         with Server(config="[cache]\nauto_load = false\n") as server:

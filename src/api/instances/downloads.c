@@ -45,11 +45,10 @@ static bool elsewhere(struct app *app, struct http_req *req)
         http_reply_error(req, &err);
         return true;
     }
-    struct http_proxy_options options = {
-        .target = target,
-        .path_and_query = http_query_without(api_target(req), "node", &req->arena),
-        .extra_head_lines = lines,
-        .drop_authorization = true};
+    struct http_proxy_options options = {.target = target,
+                                         .path_and_query = http_query_without(api_target(req), "node", &req->arena),
+                                         .extra_head_lines = lines,
+                                         .drop_authorization = true};
     http_proxy(req, instances_client(app->instances), &options);
     return true;
 }
@@ -317,8 +316,8 @@ const struct http_route download_routes[] = {
     {"POST", "/api/v1/models/download", download, MANAGER, "Download a model: {\"repo\": \"org/model[:tag]\"}",
      AUTH_MANAGEMENT, NULL},
     {"GET", "/api/v1/models/files", files, MANAGER, "Downloaded models and their files", AUTH_MANAGEMENT, NULL},
-    {"DELETE", "/api/v1/models/files", remove_model, MANAGER, "Remove a downloaded model: ?repo=&tag=",
-     AUTH_MANAGEMENT, NULL},
+    {"DELETE", "/api/v1/models/files", remove_model, MANAGER, "Remove a downloaded model: ?repo=&tag=", AUTH_MANAGEMENT,
+     NULL},
     {"DELETE", "/api/v1/models", remove_model, MANAGER, "Remove a downloaded model: ?repo=&tag=", AUTH_MANAGEMENT,
      NULL},
     {"GET", "/api/v1/models/jobs", jobs, MANAGER, "Downloads", AUTH_MANAGEMENT, NULL},

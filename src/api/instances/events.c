@@ -1,6 +1,6 @@
 /* What happens, as it happens: /api/v1/events, one server-sent event a change. `instance` when one changes state
- * (all of them once at the beginning), `instance_deleted`, `download`, and with ?logs=NAME (or ?logs=* for all) `log`. A
- * reader that is too slow is dropped by the server and comes back to a fresh beginning. */
+ * (all of them once at the beginning), `instance_deleted`, `download`, and with ?logs=NAME (or ?logs=* for all) `log`.
+ * A reader that is too slow is dropped by the server and comes back to a fresh beginning. */
 #include "api/instances/instances.h"
 #include "http/sse.h"
 #include "instance/output.h"

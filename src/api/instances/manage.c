@@ -124,9 +124,9 @@ static void look(void *arg, struct http_req *req, const struct http_match *match
 
 /* What a request that changes something is waiting for. */
 enum until {
-    UNTIL_TRIED,  /* a process was started, or could not be: the state is on its way */
-    UNTIL_UP,     /* running, or failed to be */
-    UNTIL_DOWN,   /* stopped */
+    UNTIL_TRIED, /* a process was started, or could not be: the state is on its way */
+    UNTIL_UP,    /* running, or failed to be */
+    UNTIL_DOWN,  /* stopped */
 };
 
 struct action {
@@ -405,7 +405,7 @@ static void on_deleted(void *arg, struct instance *i, const struct err *err)
     http_reply(a->req, 204, NULL, STR_NONE);
 }
 
-static void delete(void *arg, struct http_req *req, const struct http_match *match)
+static void delete (void *arg, struct http_req *req, const struct http_match *match)
 {
     struct app *app = arg;
     struct instance *i = instance_of_match(app, req, match);

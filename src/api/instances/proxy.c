@@ -72,8 +72,7 @@ static void on_lease(void *arg, struct lease *lease, const struct err *err)
 static struct pass *pass_new(void *arg, struct http_req *req, struct str path, const struct instance *i)
 {
     struct pass *p = arena_calloc(&req->arena, sizeof *p);
-    *p = (struct pass){
-        .app = arg, .req = req, .path = path, .name = arena_strdup(&req->arena, instance_name(i))};
+    *p = (struct pass){.app = arg, .req = req, .path = path, .name = arena_strdup(&req->arena, instance_name(i))};
     return p;
 }
 

@@ -77,7 +77,8 @@ static bool read_ids(struct order *order, struct key_request *request, struct er
     size_t index, count = json_array_size(order->instance_ids);
     json_t *id;
     int64_t *ids = arena_alloc(&order->req->arena, (count + 1) * sizeof *ids);
-    json_array_foreach(order->instance_ids, index, id) {
+    json_array_foreach(order->instance_ids, index, id)
+    {
         if (!json_is_integer(id) || !instances_find_id(order->app->instances, json_integer_value(id)))
             return err_set_param(err, ERR_INVALID_PARAMETERS, "instance_ids",
                                  "'instance_ids[%zu]' is no instance's id; see GET /api/v1/instances", index);
@@ -93,7 +94,8 @@ static bool read_scopes(const struct order *order, struct key_request *request, 
     size_t index;
     json_t *scope;
     request->scopes = order->scopes ? 0 : AUTH_INFERENCE;
-    json_array_foreach(order->scopes, index, scope) {
+    json_array_foreach(order->scopes, index, scope)
+    {
         struct str name = json_str(scope);
         if (str_eq(name, STR("inference")))
             request->scopes |= AUTH_INFERENCE;
@@ -203,7 +205,7 @@ static void on_deleted(void *arg, const struct err *err)
         http_reply(req, 204, NULL, STR_NONE);
 }
 
-static void delete(void *arg, struct http_req *req, const struct http_match *match)
+static void delete (void *arg, struct http_req *req, const struct http_match *match)
 {
     struct app *app = arg;
     const struct key *key = find(app, req, match);
@@ -240,8 +242,8 @@ static const struct http_route routes[] = {
     {"GET", "/api/v1/auth/keys", list, MANAGER, "All keys, newest first", AUTH_MANAGEMENT, NULL},
     {"GET", "/api/v1/auth/keys/{id}", look, MANAGER, "One key", AUTH_MANAGEMENT, NULL},
     {"DELETE", "/api/v1/auth/keys/{id}", delete, MANAGER, "Delete a key", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/auth/keys/{id}/permissions", permissions, MANAGER, "Instances that a key may use",
-     AUTH_MANAGEMENT, NULL},
+    {"GET", "/api/v1/auth/keys/{id}/permissions", permissions, MANAGER, "Instances that a key may use", AUTH_MANAGEMENT,
+     NULL},
 };
 
 void keys_routes(struct http_router *router)

@@ -196,10 +196,12 @@ static void status(void *arg, struct http_req *req, const struct http_match *mat
 }
 
 static const struct http_route routes[] = {
-    {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready", AUTH_MANAGEMENT, NULL},
+    {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready",
+     AUTH_MANAGEMENT, NULL},
     {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect,
      "Unload a model; {\"force\": true} cuts running requests", AUTH_MANAGEMENT, NULL},
-    {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model", AUTH_MANAGEMENT, NULL},
+    {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model",
+     AUTH_MANAGEMENT, NULL},
 };
 
 void models_routes(struct http_router *router)

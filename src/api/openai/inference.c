@@ -1,6 +1,6 @@
-/* The inference routes: look into the body once for the model's name, get a lease on the instance of that name — a named
- * one first, else the one behind that model file — and pass the bytes on. Nothing here knows what a chat is; what runs
- * behind the instance does.
+/* The inference routes: look into the body once for the model's name, get a lease on the instance of that name — a
+ * named one first, else the one behind that model file — and pass the bytes on. Nothing here knows what a chat is; what
+ * runs behind the instance does.
  *
  * "instance/model" names a model inside a named instance (a router, a vLLM): then, and where the backend knows its
  * model by another name, the bytes of the value are replaced in place. Nothing else in the body moves. */
@@ -44,16 +44,15 @@ static void on_lease(void *arg, struct lease *lease, const struct err *err)
         return;
     }
     inference->lease = lease;
-    struct http_proxy_options options = {
-        .target = *lease_target(lease),
-        .path_and_query = api_target(inference->req),
-        .body = {inference->pieces[0], inference->pieces[1], inference->pieces[2]},
-        .body_count = 3,
-        .extra_head_lines = lease_head_lines(lease),
-        .drop_authorization = true,
-        .on_head = on_head,
-        .on_error = on_error,
-        .arg = inference};
+    struct http_proxy_options options = {.target = *lease_target(lease),
+                                         .path_and_query = api_target(inference->req),
+                                         .body = {inference->pieces[0], inference->pieces[1], inference->pieces[2]},
+                                         .body_count = 3,
+                                         .extra_head_lines = lease_head_lines(lease),
+                                         .drop_authorization = true,
+                                         .on_head = on_head,
+                                         .on_error = on_error,
+                                         .arg = inference};
     http_proxy(inference->req, instances_client(inference->app->instances), &options);
 }
 

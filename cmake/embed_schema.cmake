@@ -1,0 +1,21 @@
+# cmake -DFOLDER=src/store/schema -DOUT=schema.c -P embed_schema.cmake: the numbered files as C strings, in order.
+file(GLOB files ${FOLDER}/*.sql)
+list(SORT files)
+set(arrays "")
+set(names "")
+set(count 0)
+foreach(file IN LISTS files)
+  math(EXPR count "${count} + 1")
+  get_filename_component(name ${file} NAME_WE)
+  string(REGEX REPLACE "^0+" "" number ${name})
+  if(NOT number STREQUAL count)
+    message(FATAL_ERROR "${file}: schema files are 001.sql, 002.sql... without gaps")
+  endif()
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(APPEND arrays "static const char schema_${name}[] = {${bytes}0};\n")
+  string(APPEND names "schema_${name}, ")
+endforeach()
+file(WRITE ${OUT} "#include \"store/schema.h\"\n\n${arrays}
+const char *const store_schemas[] = {${names}0};
+const int store_schema_count = ${count};\n")
