@@ -14,16 +14,16 @@ static void tell(void *arg, struct http_req *req, const struct http_match *match
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/", tell, NULL, "root"},
-    {"GET", "/v1/models", tell, NULL, "list"},
-    {"GET", "/v1/models/{id...}", tell, NULL, "one"},
-    {"DELETE", "/v1/models/{id...}", tell, NULL, "delete"},
-    {"POST", "/v1/models/{id...}/load", tell, NULL, "load"},
-    {"GET", "/v1/models/status", tell, NULL, "status"},
-    {"GET", "/i/{name}/logs", tell, NULL, "logs"},
-    {"GET", "/i/{name}/{what}", tell, NULL, "what"},
-    {"*", "/i/{name}/proxy/{rest...}", tell, NULL, "proxy"},
-    {"GET", "/ui/", tell, NULL, "ui"},
+    {"GET", "/", tell, NULL, "root", 0, NULL},
+    {"GET", "/v1/models", tell, NULL, "list", 0, NULL},
+    {"GET", "/v1/models/{id...}", tell, NULL, "one", 0, NULL},
+    {"DELETE", "/v1/models/{id...}", tell, NULL, "delete", 0, NULL},
+    {"POST", "/v1/models/{id...}/load", tell, NULL, "load", 0, NULL},
+    {"GET", "/v1/models/status", tell, NULL, "status", 0, NULL},
+    {"GET", "/i/{name}/logs", tell, NULL, "logs", 0, NULL},
+    {"GET", "/i/{name}/{what}", tell, NULL, "what", 0, NULL},
+    {"*", "/i/{name}/proxy/{rest...}", tell, NULL, "proxy", 0, NULL},
+    {"GET", "/ui/", tell, NULL, "ui", 0, NULL},
 };
 
 static struct http_router *router;

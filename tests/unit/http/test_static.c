@@ -102,7 +102,7 @@ static void send_named(void *arg, struct http_req *req, const struct http_match 
     http_static_reply(req, T.public, match->captures[0]);
 }
 
-static const struct http_route routes[] = {{"GET", "/f/{name...}", send_named, NULL, ""}};
+static const struct http_route routes[] = {{"GET", "/f/{name...}", send_named, NULL, "", 0, NULL}};
 
 static void dispatch(void *arg, struct http_req *req)
 {
