@@ -66,7 +66,8 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--supervised", getpid(), 0);
     option_number(a, "--notify-fd", CHILD_NOTIFY_FD, 0);
     option(a, "--engine", i->fake ? "fake" : "llama");
-    option(a, "--model", i->path ? i->path : "");
+    if (i->kind == KIND_IMPLICIT) /* a named one has it among its options */
+        option(a, "--model", i->path);
     option(a, "--alias", i->name);
     option(a, "--socket", i->target.address);
     option_choice(a, "--log-level", "trace debug info warn error", conf->log_level);

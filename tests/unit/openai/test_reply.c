@@ -230,7 +230,10 @@ static void test_errors(void **state)
     openai_error_write(&out, &err);
     check(&out, "{\"error\":{\"message\":\"full\",\"type\":\"server_error\",\"param\":null,"
                 "\"code\":\"server_overloaded\",\"details\":{\"queue\":512}}}");
-    assert_false(openai_error_read(STR("{\"error\":\"text\"}"), 500, &back));
+    assert_true(openai_error_read(STR("{\"error\":\"text\",\"code\":\"conflict\"}"), 409, &back));
+    assert_string_equal(back.message, "text");
+    assert_int_equal(back.code, ERR_CONFLICT);
+    assert_false(openai_error_read(STR("{\"error\":7}"), 500, &back));
 }
 
 int main(void)
