@@ -103,6 +103,7 @@ static void on_end_signal(uv_signal_t *handle, int number)
     bool first = serve->signals++ == 0;
     if (serve->signals > 2)
         _exit(128 + number);
+    api_end_endless(&serve->app);
     http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained,
                       serve);
     log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number,

@@ -17,7 +17,7 @@ struct app {
     struct keys *keys;
     struct instances *instances;
     struct fetch *fetch;
-    struct list event_streams; /* see api/instances/events.c */
+    struct list event_streams, endless; /* see api/instances/events.c */
     struct http_server *server;
     struct http_router *router;
     struct model_catalogue *catalogue; /* NULL until the first scan; never keep a pointer into it over a turn */

@@ -389,6 +389,15 @@ class Live(unittest.TestCase):
             else:
                 self.fail("the line never came")
 
+    def test_endless_streams_end_when_the_server_does(self):
+        with Managed() as server:
+            connection = server.connection()
+            connection.request("GET", "/api/v1/events", headers={"Authorization": "Bearer " + MANAGE})
+            reply = connection.getresponse()
+            server.process.terminate()
+            reply.read()
+            self.assertEqual(server.process.wait(5), 0)
+
     def test_metrics_count_per_instance(self):
         with Managed() as server:
             body = {"backend_type": "worker", "backend_options": {"model": str(fake_model(server.folder, "m"))}}

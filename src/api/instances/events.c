@@ -6,9 +6,8 @@
 #include "instance/output.h"
 
 struct stream {
-    struct list link;
+    struct list link; /* of app->event_streams */
     struct http_req *req;
-    struct app *app;
     struct str logs; /* STR_NONE: none */
 };
 
@@ -87,16 +86,46 @@ static void on_change(void *arg, struct instance *i, bool gone)
         send_event(s, "instance", put_instance, i);
 }
 
-static void on_gone(void *arg)
-{
-    struct stream *s = arg;
-    list_remove(&s->link);
-}
-
 void events_download(struct app *app, const struct fetch_job *job)
 {
     list_each (s, &app->event_streams, struct stream, link)
         send_event(s, "download", put_download, job);
+}
+
+/* ---- streams that end with the server ---- */
+
+struct endless {
+    struct list link; /* of app->endless */
+    struct http_req *req;
+};
+
+static void on_endless_gone(void *arg)
+{
+    struct endless *e = arg;
+    list_remove(&e->link);
+}
+
+void api_endless(struct app *app, struct http_req *req)
+{
+    struct endless *e = arena_alloc(&req->arena, sizeof *e);
+    e->req = req;
+    list_push(&app->endless, &e->link);
+    arena_on_dispose(&req->arena, on_endless_gone, e);
+}
+
+void api_end_endless(struct app *app)
+{
+    while (!list_empty(&app->endless)) {
+        struct endless *e = list_first(&app->endless, struct endless, link);
+        list_remove(&e->link);
+        http_sse_end(e->req);
+    }
+}
+
+static void on_gone(void *arg)
+{
+    struct stream *s = arg;
+    list_remove(&s->link);
 }
 
 static void events(void *arg, struct http_req *req, const struct http_match *match)
@@ -104,8 +133,9 @@ static void events(void *arg, struct http_req *req, const struct http_match *mat
     struct app *app = arg;
     struct stream *s = arena_calloc(&req->arena, sizeof *s);
     (void)match;
-    *s = (struct stream){.req = req, .app = app, .logs = query_text(req, "logs")};
+    *s = (struct stream){.req = req, .logs = query_text(req, "logs")};
     http_sse_start(req);
+    api_endless(app, req);
     list_push(&app->event_streams, &s->link);
     arena_on_dispose(&req->arena, on_gone, s);
     for (struct instance **i = instances_list(app->instances, true, &req->arena); *i; i++) {

@@ -19,6 +19,10 @@ bool query_flag(struct http_req *req, const char *name); /* ?name, ?name=1, ?nam
 extern const struct http_route manage_routes[], log_routes[], proxy_routes[], event_routes[], node_routes[],
     backend_routes[], config_routes[], download_routes[]; /* each ends with a row without a method */
 
+/* A started event stream that has no end of its own: ended when the server begins to drain. */
+void api_endless(struct app *app, struct http_req *req);
+void api_end_endless(struct app *app);
+
 /* Tells the event streams of a download. */
 void events_download(struct app *app, const struct fetch_job *job);
 void download_put(struct json *j, const char *key, const struct fetch_job *job);

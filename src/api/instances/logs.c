@@ -77,6 +77,7 @@ static void tail_read(struct loop_job *job)
     if (t->call) {
         arena_forget(t->disposer);
         http_sse_start(t->call->req);
+        api_endless(t->call->app, t->call->req);
         send_lines(t->call, buf_view(&t->text));
         output_follow(t->call->output, &t->call->req->arena, send_line, t->call);
     }
