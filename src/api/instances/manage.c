@@ -219,13 +219,26 @@ static void on_done(void *arg, struct instance *i, const struct err *err)
     answer_if_settled(a, i);
 }
 
+/* The node's own words, about our row. */
 static void on_remote_answer(void *arg, int status, struct str body, const struct err *err)
 {
     struct action *a = arg;
-    if (err)
+    const struct instance *i = instances_find(a->app->instances, a->name);
+    json_t *document = err ? NULL : json_read(body, NULL);
+    (void)status;
+    if (err) {
         http_reply_error(a->req, err);
-    else
-        http_reply(a->req, status, "application/json", body);
+        return;
+    }
+    if (i && json_is_object(document)) {
+        json_object_set_new(document, "id", json_integer(instance_id(i)));
+        json_object_set_new(document, "created", json_integer(instance_created(i)));
+        json_object_set_new(document, "options", instance_options(i));
+    }
+    char *text = json_dumps(document, JSON_COMPACT);
+    http_reply(a->req, a->status, "application/json", str_from(text ? text : "{}"));
+    free(text);
+    json_decref(document);
 }
 
 /* For all nodes that hold it. */
