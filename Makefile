@@ -4,7 +4,7 @@ CC ?= cc
 LLAMA = $(shell scripts/deps.sh --dir)
 BUILD = cmake --preset $(1) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
 
-.PHONY: all deps models run test check asan tsan clang fuzz bench fmt lint clean help
+.PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances fmt lint clean help
 
 all: deps ## build build/inferd
 	@mkdir -p build
@@ -37,6 +37,9 @@ fuzz: deps ## build the fuzzers and run each for FUZZ_SECONDS (default 30)
 
 bench: all ## gateway against nginx, worker against llama-server: ratios of one run
 	@bench/run.sh
+
+bench-instances: all ## named instances: requests through them, keys, starts, turns, kills
+	@bench/instances.sh
 
 fmt: ## format the tree
 	@clang-format -i $$(git ls-files 'src/*.[ch]' 'src/*.cpp' 'tests/*.[ch]' 'bench/*.[ch]')

@@ -2,7 +2,7 @@
 # A gateway beside nginx as a proxy, in front of the same upstream, in one run: interleaved rounds, medians, ratios.
 #   bench/gateway.sh [BUILD_FOLDER]
 # PROXY_CMD (see run.sh): the gateway to measure, a command line in which {port} and {upstream} are filled in; PROXY_PATH: its
-# path for POST; ROUNDS, SECONDS_EACH, CORE: which core everything shares.
+# path for POST; CELLS: "mode connections size, ..."; ROUNDS, SECONDS_EACH, CORE: which core everything shares.
 set -euo pipefail
 build=$(realpath "${1:-build}")/bench
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-1.5} core=${CORE:-0}
@@ -42,7 +42,7 @@ ours_pid=${pids[-1]}
 for port in $upstream $ours $nginx; do wait_port $port; done
 
 load() { taskset -c "$core" "$build/bench_load" "$@"; }
-cells=("post 1 200" "post 64 200" "post 64 32768" "sse 1 5" "sse 64 20")
+IFS=, read -ra cells <<<"${CELLS:-post 1 200,post 64 200,post 64 32768,sse 1 5,sse 64 20}"
 for round in $(seq "$rounds"); do
   for cell in "${cells[@]}"; do
     read -r mode connections size <<<"$cell"
@@ -62,12 +62,13 @@ for line in open(sys.argv[1]):
     cell, who, numbers = line.strip().split("|")
     cells[cell, who].append([float(x) for x in numbers.split()])
 median = {key: [statistics.median(column) for column in zip(*rows)] for key, rows in cells.items()}
-print(f"{'cell (mode connections size)':30} {'direct':>24} {'nginx':>24} {'ours':>24}   rate  p50+  p99+  (ours/nginx)")
+print(f"{'cell (mode connections size)':30} {'direct':>24} {'nginx':>24} {'ours':>24}   rate  p50+  p99+  us+  (ours/nginx)")
 for cell in dict.fromkeys(cell for cell, _ in median):
     direct, nginx, ours = (median[cell, who] for who in ("upstream", "nginx", "ours"))
     text = [f"{r:9.0f} {a:6.0f} {b:7.0f}" for r, a, b in (direct, nginx, ours)]
+    micros = ours[1] - direct[1]
     added = [(ours[i] - direct[i]) / max(nginx[i] - direct[i], 0.1) for i in (1, 2)]
-    print(f"{cell:30} {text[0]:>24} {text[1]:>24} {text[2]:>24}  {ours[0]/nginx[0]:5.2f} {added[0]:5.2f} {added[1]:5.2f}")
-print("columns: per second, p50 us, p99 us; p50+ and p99+: ratio of what each adds to direct")
+    print(f"{cell:30} {text[0]:>24} {text[1]:>24} {text[2]:>24}  {ours[0]/nginx[0]:5.2f} {added[0]:5.2f} {added[1]:5.2f}  {micros:6.0f}")
+print("columns: per second, p50 us, p99 us; p50+ and p99+: ratio of what each adds to direct; last: us added at the median")
 PY
 echo "own memory for an idle proxied stream: $idle bytes"
