@@ -3,12 +3,14 @@
 Each row is one test; the numbers in the names are the document's. The curl examples of the document run as printed."""
 import json
 import os
-import re
+import shutil
 import subprocess
+import tempfile
 import threading
 import unittest
 
-from harness import Server, Stream, fake_model
+from harness import INFERD, Server, Stream, fake_model
+from hub import Hub, Repo
 
 MODEL = os.path.join(os.environ.get("INFERD_MODELS", "."), "SmolLM2-135M-Instruct.Q4_1.gguf")
 MANAGE, INFER = "manage-key", "infer-key"
@@ -407,6 +409,91 @@ class Live(unittest.TestCase):
             self.assertIn('inferd_instance_state{instance="counted",state="running"} 1', text)
             self.assertIn('inferd_instance_requests_total{instance="counted"} 1', text)
             self.assertIn('inferd_instance_request_seconds_count{instance="counted"} 1', text)
+
+
+class Downloads(unittest.TestCase):
+    """The API over the transfer that test_fetch.py tests; the hub is one on loopback."""
+
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="inferd-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        weights = fake_model(folder, "small-Q4_K_M").read_bytes()
+        self.hub = Hub({"org/small": Repo({"small-Q4_K_M.gguf": weights})})
+        self.hub.__enter__()
+        self.addCleanup(self.hub.__exit__)
+        self.server = Managed(env={"HF_ENDPOINT": self.hub.url, "LLAMA_CACHE": os.path.join(folder, "cache")})
+        self.server.__enter__()
+        self.addCleanup(self.server.__exit__)
+
+    def test_a_model_is_downloaded_listed_run_and_removed(self):
+        status, _, reply = self.server.call("POST", "/api/v1/models/download", {"repo": "org/small:Q4_K_M"})
+        self.assertEqual((status, reply["repo"], reply["tag"]), (202, "org/small", "Q4_K_M"))
+        path = f"/api/v1/models/jobs/{reply['job_id']}"
+        self.server.until(lambda: self.server.call("GET", path)[2]["status"] == "completed")
+        job = self.server.call("GET", path)[2]
+        self.assertEqual(job["progress"]["bytes_downloaded"], job["progress"]["total_bytes"])
+        self.assertEqual([j["id"] for j in self.server.call("GET", "/api/v1/models/jobs")[2]["jobs"]], [job["id"]])
+        (model,) = self.server.call("GET", "/api/v1/models/files")[2]
+        self.assertEqual((model["repo"], model["node"], model["files"][0]["type"]), ("org/small", "main", "gguf"))
+        body = {"backend_type": "worker", "backend_options": {"model": job["model_path"]}}
+        self.assertEqual(self.server.instance("POST", "small", "?wait=1", body)[2]["status"], "running")
+        self.assertEqual(self.server.call("DELETE", "/api/v1/models?repo=org/small")[0], 204)
+        self.assertEqual(self.server.call("GET", "/api/v1/models/files")[2], [])
+        self.assertEqual(self.server.call("DELETE", "/api/v1/models/files?repo=org/small")[0], 404)
+        self.assertEqual(self.server.call("DELETE", path)[0], 204)
+        self.assertEqual(self.server.call("GET", path)[0], 404)
+
+    def test_what_cannot_be_downloaded_says_why(self):
+        for body in ({}, {"repo": ""}, {"repo": "no-slash"}, {"repo": "a/b", "format": "zip"}, {"repo": "../.."}):
+            self.assertEqual(self.server.call("POST", "/api/v1/models/download", body)[0], 400, body)
+        job = self.server.call("POST", "/api/v1/models/download", {"repo": "org/nothing"})[2]["job_id"]
+        path = f"/api/v1/models/jobs/{job}"
+        self.server.until(lambda: self.server.call("GET", path)[2]["status"] == "failed")
+        self.assertIn("org/nothing", self.server.call("GET", path)[2]["error"])
+        self.assertEqual(self.server.call("GET", "/api/v1/models/files?node=nowhere")[0], 404)
+
+
+class Cli(unittest.TestCase):
+    def run_cli(self, server, *args, key=MANAGE, **more):
+        return subprocess.run([INFERD, "instance", *args], capture_output=True, text=True, timeout=30,
+                              check=False, env=dict(os.environ, INFERD_API_KEY=key, INFERD_URL=server.url), **more)
+
+    def test_the_whole_life_of_an_instance(self):
+        with Managed() as server:
+            model = str(fake_model(server.folder, "m"))
+            made = self.run_cli(server, "create", "one", "-b", "worker", "-o", f"model={model}", "-w")
+            self.assertEqual((made.returncode, made.stdout), (0, "one: running\n"), made.stderr)
+            self.assertRegex(self.run_cli(server, "list").stdout, r"(?m)^one +running +worker ")
+            self.assertEqual(json.loads(self.run_cli(server, "list", "--json").stdout)[0]["name"], "one")
+            self.assertEqual(self.run_cli(server, "stop", "one", "-w").stdout, "one: stopped\n")
+            self.assertEqual(self.run_cli(server, "start", "one", "-w").stdout, "one: running\n")
+            self.assertEqual(self.run_cli(server, "restart", "one").stdout, "one: restarting\n")
+            self.run_cli(server, "edit", "one", "-o", "idle_timeout=3", "-o", "context_size=256", "-w")
+            options = json.loads(self.run_cli(server, "show", "one").stdout)["options"]
+            self.assertEqual((options["idle_timeout"], options["backend_options"]["context_size"]), (3, 256))
+            self.assertIn("started at", self.run_cli(server, "logs", "one").stdout)
+            self.assertEqual(len(self.run_cli(server, "logs", "one", "-n", "1").stdout.splitlines()), 1)
+            self.assertEqual(self.run_cli(server, "rm", "one").stdout, "one: removed\n")
+            gone_now = self.run_cli(server, "show", "one")
+            self.assertEqual(gone_now.returncode != 0 and "there is no instance 'one'" in gone_now.stderr, True, gone_now)
+            self.assertEqual(self.run_cli(server, "list", key="wrong").returncode, 6)
+            self.assertEqual(self.run_cli(server, "frobnicate").returncode, 2)
+
+    def test_create_from_a_command_line_and_edit_in_an_editor(self):
+        with Managed() as server:
+            self.run_cli(server, "create", "line", "--no-start", "--", "llama-server", "-m", "/a b.gguf", "-ngl", "7")
+            options = json.loads(self.run_cli(server, "show", "line").stdout)["options"]["backend_options"]
+            self.assertEqual(options, {"model": "/a b.gguf", "gpu_layers": 7})
+            editor = os.path.join(server.folder, "edit.sh")
+            with open(editor, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\nsed -i 's/\"gpu_layers\": 7/\"gpu_layers\": 8/' \"$1\"\n")
+            os.chmod(editor, 0o755)
+            os.environ["VISUAL"] = editor
+            self.addCleanup(os.environ.pop, "VISUAL")
+            edited = self.run_cli(server, "edit", "line")
+            self.assertEqual((edited.returncode, edited.stdout), (0, "line: stopped\n"), edited.stderr)
+            options = json.loads(self.run_cli(server, "show", "line").stdout)["options"]["backend_options"]
+            self.assertEqual(options["gpu_layers"], 8)
 
 
 class Config(unittest.TestCase):
