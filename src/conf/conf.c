@@ -732,18 +732,34 @@ static void print_items(FILE *out, const char *const *const *list, bool secret)
     fputc(']', out);
 }
 
-/* Values are hidden: environments hold tokens. */
-static void print_map(FILE *out, const char *const *map)
+static void print_map(FILE *out, const char *const *map, bool secret)
 {
     fputs("{", out);
     for (const char *const *item = map; *item; item++) {
         char name[256];
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(*item, "="), *item);
+        size_t n = strcspn(*item, "=");
+        snprintf(name, sizeof name, "%.*s", (int)n, *item);
         fputs(item == map ? " " : ", ", out);
         print_quoted(out, name);
-        fputs(" = \"***\"", out);
+        fputs(" = ", out);
+        print_quoted(out, secret ? "***" : *item + n + 1);
     }
     fputs(*map ? " }" : "}", out);
+}
+
+/* Environments hold tokens. */
+static bool is_secret(const struct conf_option *o)
+{
+    return o->kind == CONF_SECRET || o->kind == CONF_SECRETS || (o->kind == CONF_MAP && strstr(o->key, "environment"));
+}
+
+/* A secret that is set is shown as a comment: what is printed can be read back, and must not set it to asterisks. */
+static bool hides(const struct conf_option *o, const void *record)
+{
+    const void *at = (const char *)record + o->offset;
+    if (!is_secret(o))
+        return false;
+    return o->kind == CONF_SECRET ? **(const char *const *)at != '\0' : **(const char *const *const *)at != NULL;
 }
 
 static void print_value(FILE *out, const struct conf_option *o, const void *record)
@@ -775,7 +791,7 @@ static void print_value(FILE *out, const struct conf_option *o, const void *reco
     }
     case CONF_SECRET: print_quoted(out, **(const char *const *)at ? "***" : ""); break;
     case CONF_SECRETS: print_items(out, at, true); break;
-    case CONF_MAP: print_map(out, *(const char *const *const *)at); break;
+    case CONF_MAP: print_map(out, *(const char *const *const *)at, is_secret(o)); break;
     case CONF_LIST: print_items(out, at, false); break;
     }
 }
@@ -787,7 +803,7 @@ static void print_rows(FILE *out, const struct conf_option *rows, const void *re
         if (headers && strcmp(table, o->table) != 0)
             fprintf(out, "\n[%s]\n", o->table);
         table = o->table;
-        fprintf(out, "%s = ", o->key);
+        fprintf(out, "%s%s = ", hides(o, record) ? "# " : "", o->key);
         print_value(out, o, record);
         fprintf(out, "  # %s\n", o->help);
     }

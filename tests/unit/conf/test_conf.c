@@ -136,6 +136,83 @@ static void what_is_printed_can_be_read_back(void **state)
     conf_release(&conf);
 }
 
+static void tables_of_the_instance_manager(void **state)
+{
+    struct conf conf;
+    struct err err;
+    (void)state;
+    assert_true(read_text(&conf,
+                          "local_node = 'a'\n[instances]\nport_range = [9000, 9010]\ngroup_limits = { big = 1, small = 3 }\n"
+                          "[auth]\nrequire_management_auth = true\nmanagement_keys = ['k1', 'k2']\n"
+                          "[backends.llama-cpp]\ncommand = '/bin/x'\n[backends.llama-cpp.environment]\nA = 'b=c'\n"
+                          "[backends.llama-cpp.docker]\nenabled = true\nimage = 'i'\n"
+                          "[nodes.far]\naddress = 'http://10.0.0.2:8080'\napi_key = 's'\n",
+                          &err));
+    assert_int_equal(conf.port_range.low, 9000);
+    assert_int_equal(conf.port_range.high, 9010);
+    assert_string_equal(conf_map_find(conf.group_limits, STR("small")), "3");
+    assert_null(conf_map_find(conf.group_limits, STR("smal")));
+    assert_int_equal(conf.require_management_auth, 1);
+    assert_int_equal(conf.require_inference_auth, CONF_AUTO_VALUE);
+    assert_string_equal(conf.management_keys[1], "k2");
+    const struct conf_backend *llama = conf_backend_find(&conf, STR("llama-cpp"));
+    assert_string_equal(llama->command, "/bin/x");
+    assert_string_equal(conf_map_find(llama->environment, STR("A")), "b=c");
+    assert_true(llama->docker_enabled);
+    assert_string_equal(llama->docker_image, "i");
+    assert_string_equal(conf_backend_find(&conf, STR("vllm"))->args[0], "serve");
+    assert_string_equal(conf_node_find(&conf, STR("far"))->api_key, "s");
+    conf_release(&conf);
+}
+
+static void mistakes_in_them(void **state)
+{
+    static const struct {
+        const char *text, *said;
+    } cases[] = {
+        {"[instances]\nport_range = [9010, 9000]\n", "low to high"},
+        {"[instances]\nport_range = [80, 90]\n", "1024"},
+        {"[instances]\nport_range = 7\n", "two whole numbers"},
+        {"[auth]\nrequire_management_auth = 'yes'\n", "true, false or \"auto\""},
+        {"[instances]\ngroup_limits = { a = true }\n", "strings or whole numbers"},
+        {"[backends.vllm]\ncomand = 'x'\n", "did you mean 'command'"},
+        {"[backends.vllm.docker]\nimmage = 'x'\n", "docker_image"},
+        {"[nodes]\nfar = 'x'\n", "[nodes.\"NAME\"]"},
+        {"[instance]\n", "did you mean [instances]"},
+    };
+    struct conf conf;
+    struct err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_false(read_text(&conf, cases[i].text, &err));
+        if (!strstr(err.message, cases[i].said))
+            print_error("%s: %s\n", cases[i].text, err.message);
+        assert_non_null(strstr(err.message, cases[i].said));
+        conf_release(&conf);
+    }
+}
+
+static void secrets_are_not_printed(void **state)
+{
+    struct conf conf;
+    struct err err;
+    char *text = NULL;
+    size_t size;
+    (void)state;
+    assert_true(read_text(&conf,
+                          "[auth]\nmanagement_keys = ['s3cret']\n[backends.vllm.environment]\nT = 's3cret'\n"
+                          "[nodes.far]\napi_key = 's3cret'\n[instances]\ngroup_limits = { a = 2 }\n",
+                          &err));
+    FILE *out = open_memstream(&text, &size);
+    conf_print(&conf, out);
+    fclose(out);
+    assert_null(strstr(text, "s3cret"));
+    assert_non_null(strstr(text, "# management_keys = [\"***\"]"));
+    assert_non_null(strstr(text, "group_limits = { \"a\" = \"2\" }"));
+    free(text);
+    conf_release(&conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +220,9 @@ int main(void)
         cmocka_unit_test(mistakes_are_named_with_line_and_way_out),
         cmocka_unit_test(environment_beats_files_and_flags_beat_both),
         cmocka_unit_test(what_is_printed_can_be_read_back),
+        cmocka_unit_test(tables_of_the_instance_manager),
+        cmocka_unit_test(mistakes_in_them),
+        cmocka_unit_test(secrets_are_not_printed),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
