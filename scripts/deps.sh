@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Everything inferd needs that is not in this repository.
 #
-#   scripts/deps.sh              install system packages and build llama.cpp into the cache
-#   scripts/deps.sh --dir        print the llama.cpp folder for this machine (nothing is built)
-#   scripts/deps.sh --packages   print the system packages
+#   scripts/deps.sh                 install system packages, build llama.cpp and fetch Swagger UI into the cache
+#   scripts/deps.sh --dir           print the llama.cpp folder for this machine (nothing is built)
+#   scripts/deps.sh --swagger       only fetch Swagger UI
+#   scripts/deps.sh --swagger-dir   print its folder (nothing is fetched)
+#   scripts/deps.sh --packages      print the system packages
 #
 # The cache lies outside the clone ($INFERD_CACHE, default ~/.cache/inferd) and is keyed by llama.cpp's version,
 # our flags, the compiler and the CPU's features, because a native build must never move between CPUs. A second
@@ -14,6 +16,8 @@ set -euo pipefail
 LLAMA_VERSION=0.5.0
 NPM_PACKAGE=node-llama-cpp@3.22.1
 NPM_SHA512=bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==
+SWAGGER_PACKAGE=swagger-ui-dist@5.35.0
+SWAGGER_SHA512=U06rpMtW9V3XPGOBeamTUSr0Z09jMX4IJuANpE/EZbAhw0G8CgwrzU4YmXkn/h0wCDNsXdGarTNNHC3sU8yVUQ==
 TARGETS=(llama llama-common mtmd llama-server llama-bench llama-batched-bench llama-quantize)
 PACKAGES=(build-essential cmake ninja-build pkg-config git util-linux ca-certificates curl python3 python3-venv
     nodejs npm libuv1-dev libssl-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libargon2-dev libwslay-dev
@@ -68,9 +72,17 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Fetches npm package $1 into folder $3 as a .tgz; dies unless its SHA-512 in base64 is $2.
+fetch_npm() {
+    local got
+    (cd "$3" && npm pack --silent "$1" >/dev/null 2>npm.log) || { cat "$3/npm.log" >&2; die "npm pack $1 failed"; }
+    got=$(openssl dgst -sha512 -binary "$3"/*.tgz | base64 -w0)
+    [ "$got" = "$2" ] || die "$1: integrity differs: expected sha512-$2, got sha512-$got"
+}
+
 # Puts llama.cpp's source into $1: the caller's own tree, or the one that the npm package carries for local builds.
 fetch_source() {
-    local dir=$1 work got
+    local dir=$1 work
     if [ -n "${LLAMA_CPP_SRC:-}" ]; then
         [ -f "$LLAMA_CPP_SRC/include/llama.h" ] || die "LLAMA_CPP_SRC=$LLAMA_CPP_SRC holds no include/llama.h"
         ln -sfn "$(cd "$LLAMA_CPP_SRC" && pwd)" "$dir/src"
@@ -79,9 +91,7 @@ fetch_source() {
     [ -f "$dir/src/include/llama.h" ] && return
     work=$(mktemp -d "$dir/fetch.XXXXXX")
     say "fetching llama.cpp $LLAMA_VERSION ($NPM_PACKAGE, 36 MB)"
-    (cd "$work" && npm pack --silent "$NPM_PACKAGE" >/dev/null 2>npm.log) || { cat "$work/npm.log" >&2; die "npm pack failed"; }
-    got=$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 -w0)
-    [ "$got" = "$NPM_SHA512" ] || die "$NPM_PACKAGE: integrity differs: expected sha512-$NPM_SHA512, got sha512-$got"
+    fetch_npm "$NPM_PACKAGE" "$NPM_SHA512" "$work"
     tar xzf "$work"/*.tgz -C "$work" package/llama/gitRelease.bundle
     git -c advice.detachedHead=false clone -q "$work/package/llama/gitRelease.bundle" "$work/src"
     rm -rf "$dir/src"
@@ -113,13 +123,33 @@ build_llama() {
     exec {lock}>&-
 }
 
+swagger_dir() {
+    printf '%s/swagger-ui-%s' "$cache" "${SWAGGER_PACKAGE##*@}"
+}
+
+# The files of the API's page (src/api/docs). Complete once the folder is there: it gets its name last.
+fetch_swagger() {
+    local dir=$1 work
+    [ -d "$dir" ] && return
+    mkdir -p "$cache"
+    work=$(mktemp -d "$cache/swagger.XXXXXX")
+    say "fetching Swagger UI ($SWAGGER_PACKAGE, 4 MB)"
+    fetch_npm "$SWAGGER_PACKAGE" "$SWAGGER_SHA512" "$work"
+    tar xzf "$work"/*.tgz -C "$work"
+    mv -T "$work/package" "$dir" 2>/dev/null || [ -d "$dir" ] || die "$dir cannot be made"
+    rm -rf "$work"
+}
+
 case ${1:-} in
 --dir) llama_dir && echo ;;
+--swagger) fetch_swagger "$(swagger_dir)" ;;
+--swagger-dir) swagger_dir && echo ;;
 --packages) printf '%s\n' "${PACKAGES[@]}" ;;
 --tests) install_packages "${PACKAGES[@]}" "${TEST_PACKAGES[@]}" ;;
 '')
     install_packages "${PACKAGES[@]}"
     build_llama "$(llama_dir)"
+    fetch_swagger "$(swagger_dir)"
     ;;
 *) die "unknown argument '$1'" ;;
 esac

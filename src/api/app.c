@@ -1,5 +1,6 @@
 #include "api/app.h"
 
+#include "api/docs/openapi.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "openai/error.h"
@@ -25,6 +26,7 @@ void app_release(struct app *app)
 {
     model_catalogue_free(app->catalogue);
     http_router_free(app->router);
+    openapi_free(app->openapi);
 }
 
 static void scan(struct loop_job *job)

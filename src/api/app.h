@@ -27,6 +27,7 @@ struct app {
     bool scanning;
     uint64_t started_ms;
     struct machine *machine; /* load of the machine, sampled by api/system */
+    struct openapi *openapi; /* see api/docs; NULL until somebody asks for it */
 };
 
 void app_init(struct app *app, struct loop *loop, const struct conf *conf);

@@ -41,6 +41,8 @@
 /* JSON */
 #define LIMIT_JSON_DEPTH 64
 #define LIMIT_JSON_TEXT  (1024u << 20) /* largest document written */
+#define LIMIT_OPENAPI    (8u << 20)    /* description of the API */
+#define LIMIT_SWAGGER_FILE (16u << 20) /* a file of its page, unpacked */
 
 /* OpenAI requests (specs/inferno.md 1.9) */
 #define LIMIT_MODEL_NAME          512

@@ -154,7 +154,7 @@ static const char *type_of(struct str name)
     return "application/octet-stream";
 }
 
-static bool not_modified(const struct http_head *head, const char *etag, int64_t changed)
+bool http_not_modified(const struct http_head *head, const char *etag, int64_t changed)
 {
     struct str match = http_head_find(head, "if-none-match");
     struct str since = http_head_find(head, "if-modified-since");
@@ -217,7 +217,7 @@ static void send_file(struct http_req *req, int fd, const struct stat *info, con
     http_reply_header(req, "ETag", etag);
     http_reply_header(req, "Last-Modified", changed);
     http_reply_header(req, "Accept-Ranges", "bytes");
-    if (not_modified(&req->head, etag, info->st_mtim.tv_sec)) {
+    if (http_not_modified(&req->head, etag, info->st_mtim.tv_sec)) {
         close(fd);
         http_reply(req, 304, NULL, STR_NONE);
         return;

@@ -1,4 +1,5 @@
 /* What the backends' own programs say (help, version, devices), and command lines turned into options. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/mem.h"
 #include "instance/backend.h"
@@ -166,16 +167,19 @@ static void parse(void *arg, struct http_req *req, const struct http_match *matc
 #define MANAGER (void *)&manager_dialect
 
 const struct http_route backend_routes[] = {
-    {"GET", "/api/v1/server/help", help, MANAGER, "What llama-server --help prints", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/server/version", version, MANAGER, "What llama-server --version prints", AUTH_MANAGEMENT, NULL},
+    {"GET", "/api/v1/server/help", help, MANAGER, "What llama-server --help prints", AUTH_MANAGEMENT,
+     &doc_backend_text},
+    {"GET", "/api/v1/server/version", version, MANAGER, "What llama-server --version prints", AUTH_MANAGEMENT,
+     &doc_backend_text},
     {"GET", "/api/v1/server/devices", devices, MANAGER, "What llama-server --list-devices prints", AUTH_MANAGEMENT,
-     NULL},
-    {"GET", "/api/v1/backends/llama-cpp/help", help, MANAGER, "What llama-server --help prints", AUTH_MANAGEMENT, NULL},
+     &doc_backend_text},
+    {"GET", "/api/v1/backends/llama-cpp/help", help, MANAGER, "What llama-server --help prints", AUTH_MANAGEMENT,
+     &doc_backend_text},
     {"GET", "/api/v1/backends/llama-cpp/version", version, MANAGER, "What llama-server --version prints",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_backend_text},
     {"GET", "/api/v1/backends/llama-cpp/devices", devices, MANAGER, "What llama-server --list-devices prints",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_backend_text},
     {"POST", "/api/v1/backends/{backend}/parse-command", parse, MANAGER, "Options of a command line", AUTH_MANAGEMENT,
-     NULL},
+     &doc_parse_command},
     {0},
 };

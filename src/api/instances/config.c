@@ -1,4 +1,5 @@
 /* The version, and the configuration in force, without secrets. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/version.h"
 #include "conf/conf.h"
@@ -134,7 +135,8 @@ static void config(void *arg, struct http_req *req, const struct http_match *mat
 #define MANAGER (void *)&manager_dialect
 
 const struct http_route config_routes[] = {
-    {"GET", "/api/v1/version", version, MANAGER, "Version, commit and build time as text", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/config", config, MANAGER, "Configuration in force, without secrets", AUTH_MANAGEMENT, NULL},
+    {"GET", "/api/v1/version", version, MANAGER, "Version, commit and build time as text", AUTH_MANAGEMENT,
+     &doc_version},
+    {"GET", "/api/v1/config", config, MANAGER, "Configuration in force, without secrets", AUTH_MANAGEMENT, &doc_config},
     {0},
 };

@@ -1,5 +1,6 @@
 /* Model downloads, and what lies in the cache (specs/llamactl.md 1.9). A ?node= other than this machine is forwarded
  * whole. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/json_read.h"
 #include "base/mem.h"
@@ -314,15 +315,15 @@ static void remove_model(void *arg, struct http_req *req, const struct http_matc
 
 const struct http_route download_routes[] = {
     {"POST", "/api/v1/models/download", download, MANAGER, "Download a model: {\"repo\": \"org/model[:tag]\"}",
-     AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/models/files", files, MANAGER, "Downloaded models and their files", AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_download},
+    {"GET", "/api/v1/models/files", files, MANAGER, "Downloaded models and their files", AUTH_MANAGEMENT, &doc_files},
     {"DELETE", "/api/v1/models/files", remove_model, MANAGER, "Remove a downloaded model: ?repo=&tag=", AUTH_MANAGEMENT,
-     NULL},
+     &doc_files_remove},
     {"DELETE", "/api/v1/models", remove_model, MANAGER, "Remove a downloaded model: ?repo=&tag=", AUTH_MANAGEMENT,
-     NULL},
-    {"GET", "/api/v1/models/jobs", jobs, MANAGER, "Downloads", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/models/jobs/{id}", job, MANAGER, "One download", AUTH_MANAGEMENT, NULL},
+     &doc_files_remove},
+    {"GET", "/api/v1/models/jobs", jobs, MANAGER, "Downloads", AUTH_MANAGEMENT, &doc_job_list},
+    {"GET", "/api/v1/models/jobs/{id}", job, MANAGER, "One download", AUTH_MANAGEMENT, &doc_job},
     {"DELETE", "/api/v1/models/jobs/{id}", cancel, MANAGER, "Cancel a download, or forget one that has ended",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_job_cancel},
     {0},
 };

@@ -1,6 +1,7 @@
 /* What happens, as it happens: /api/v1/events, one server-sent event a change. `instance` when one changes state
  * (all of them once at the beginning), `instance_deleted`, `download`, and with ?logs=NAME (or ?logs=* for all) `log`.
  * A reader that is too slow is dropped by the server and comes back to a fresh beginning. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "http/sse.h"
 #include "instance/output.h"
@@ -147,6 +148,6 @@ static void events(void *arg, struct http_req *req, const struct http_match *mat
 
 const struct http_route event_routes[] = {
     {"GET", "/api/v1/events", events, (void *)&manager_dialect,
-     "Instance states and downloads as they change, and logs with ?logs=NAME", AUTH_MANAGEMENT, NULL},
+     "Instance states and downloads as they change, and logs with ?logs=NAME", AUTH_MANAGEMENT, &doc_events},
     {0},
 };

@@ -1,5 +1,6 @@
 /* An instance's log: its last lines at once, or these and then every new line as an event. Works for stopped instances
  * too: the log is the file's, not the process's. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/mem.h"
 #include "http/proxy.h"
@@ -144,6 +145,6 @@ static void logs(void *arg, struct http_req *req, const struct http_match *match
 
 const struct http_route log_routes[] = {
     {"GET", "/api/v1/instances/{name}/logs", logs, (void *)&manager_dialect,
-     "Log as text; ?lines=N the last ones, ?follow=1 as an event stream", AUTH_MANAGEMENT, NULL},
+     "Log as text; ?lines=N the last ones, ?follow=1 as an event stream", AUTH_MANAGEMENT, &doc_logs},
     {0},
 };

@@ -1,4 +1,5 @@
 /* Instances: list, look, make, change, delete, start, stop, restart. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/clock.h"
 #include "base/json_read.h"
@@ -432,19 +433,20 @@ static void delete (void *arg, struct http_req *req, const struct http_match *ma
 
 const struct http_route manage_routes[] = {
     {"GET", "/api/v1/instances", list, MANAGER, "All instances; ?all=1 with those behind model files", AUTH_MANAGEMENT,
-     NULL},
+     &doc_instance_list},
     {"POST", "/api/v1/instances/{name}", create, MANAGER, "Create an instance, and start it unless \"start\" is false",
-     AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/instances/{name}", look, MANAGER, "One instance", AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_instance_create},
+    {"GET", "/api/v1/instances/{name}", look, MANAGER, "One instance", AUTH_MANAGEMENT, &doc_instance},
     {"PUT", "/api/v1/instances/{name}", update, MANAGER, "Change options: fields are merged, null removes one",
-     AUTH_MANAGEMENT, NULL},
-    {"DELETE", "/api/v1/instances/{name}", delete, MANAGER, "Stop and remove an instance", AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_instance_update},
+    {"DELETE", "/api/v1/instances/{name}", delete, MANAGER, "Stop and remove an instance", AUTH_MANAGEMENT,
+     &doc_instance_delete},
     {"POST", "/api/v1/instances/{name}/start", start, MANAGER, "Start; ?wait=1 answers when it is running",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_instance_start},
     {"POST", "/api/v1/instances/{name}/stop", stop, MANAGER, "Stop; ?wait=1 answers when it has stopped",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_instance_stop},
     {"POST", "/api/v1/instances/{name}/restart", restart, MANAGER, "Restart; ?wait=1 answers when it is running",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_instance_start},
     {0},
 };
 

@@ -1,4 +1,5 @@
 /* The configured nodes, without their keys. */
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "instance/node.h"
 
@@ -46,7 +47,7 @@ static void look(void *arg, struct http_req *req, const struct http_match *match
 }
 
 const struct http_route node_routes[] = {
-    {"GET", "/api/v1/nodes", list, (void *)&manager_dialect, "Configured nodes", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/nodes/{name}", look, (void *)&manager_dialect, "One node", AUTH_MANAGEMENT, NULL},
+    {"GET", "/api/v1/nodes", list, (void *)&manager_dialect, "Configured nodes", AUTH_MANAGEMENT, &doc_node_list},
+    {"GET", "/api/v1/nodes/{name}", look, (void *)&manager_dialect, "One node", AUTH_MANAGEMENT, &doc_node},
     {0},
 };

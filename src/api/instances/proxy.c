@@ -2,6 +2,7 @@
  * started for that), /llama-cpp/{name}/... for whoever uses models (it is). Method, query, body, upgrade: all pass. */
 #include "http/proxy.h"
 
+#include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/json_read.h"
 
@@ -173,17 +174,17 @@ static void unload_model(void *arg, struct http_req *req, const struct http_matc
 
 const struct http_route proxy_routes[] = {
     {"*", "/api/v1/instances/{name}/proxy", proxy, MANAGER, "The instance's own server, path \"/\"", AUTH_MANAGEMENT,
-     NULL},
+     &doc_proxy},
     {"*", "/api/v1/instances/{name}/proxy/{path...}", proxy, MANAGER, "The instance's own server, any path and method",
-     AUTH_MANAGEMENT, NULL},
-    {"GET", "/llama-cpp/{name}/", page, MANAGER, "llama-server's own page", AUTH_NONE, NULL},
+     AUTH_MANAGEMENT, &doc_proxy},
+    {"GET", "/llama-cpp/{name}/", page, MANAGER, "llama-server's own page", AUTH_NONE, &doc_native_page},
     {"*", "/llama-cpp/{name}/{path...}", native, MANAGER, "llama.cpp's native paths; starts the instance",
-     AUTH_INFERENCE, NULL},
+     AUTH_INFERENCE, &doc_native},
     {"GET", "/api/v1/llama-cpp/{name}/models", router_models, MANAGER, "Models of a llama-server in router mode",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_router_models},
     {"POST", "/api/v1/llama-cpp/{name}/models/{model...}/load", load_model, MANAGER, "Load one of them",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_router_model},
     {"POST", "/api/v1/llama-cpp/{name}/models/{model...}/unload", unload_model, MANAGER, "Unload one of them",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_router_model},
     {0},
 };

@@ -1,5 +1,6 @@
 /* Keys made through the API (specs/llamactl.md 1.7). The clear key is in the reply that makes it and nowhere else. */
 #include "api/app.h"
+#include "api/docs/doc.h"
 #include "base/clock.h"
 #include "base/json_read.h"
 
@@ -238,12 +239,12 @@ static void permissions(void *arg, struct http_req *req, const struct http_match
 
 static const struct http_route routes[] = {
     {"POST", "/api/v1/auth/keys", create, MANAGER, "Make a key; the reply is the only place that shows it",
-     AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/auth/keys", list, MANAGER, "All keys, newest first", AUTH_MANAGEMENT, NULL},
-    {"GET", "/api/v1/auth/keys/{id}", look, MANAGER, "One key", AUTH_MANAGEMENT, NULL},
-    {"DELETE", "/api/v1/auth/keys/{id}", delete, MANAGER, "Delete a key", AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_key_create},
+    {"GET", "/api/v1/auth/keys", list, MANAGER, "All keys, newest first", AUTH_MANAGEMENT, &doc_key_list},
+    {"GET", "/api/v1/auth/keys/{id}", look, MANAGER, "One key", AUTH_MANAGEMENT, &doc_key},
+    {"DELETE", "/api/v1/auth/keys/{id}", delete, MANAGER, "Delete a key", AUTH_MANAGEMENT, &doc_key_delete},
     {"GET", "/api/v1/auth/keys/{id}/permissions", permissions, MANAGER, "Instances that a key may use", AUTH_MANAGEMENT,
-     NULL},
+     &doc_key_permissions},
 };
 
 void keys_routes(struct http_router *router)

@@ -1,5 +1,6 @@
 /* Loading, unloading and looking at a model by hand (seeds/002, "Model Management"). */
 #include "api/app.h"
+#include "api/docs/doc.h"
 #include "base/clock.h"
 #include "base/json_read.h"
 #include "base/mem.h"
@@ -197,11 +198,11 @@ static void status(void *arg, struct http_req *req, const struct http_match *mat
 
 static const struct http_route routes[] = {
     {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_model_load},
     {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect,
-     "Unload a model; {\"force\": true} cuts running requests", AUTH_MANAGEMENT, NULL},
+     "Unload a model; {\"force\": true} cuts running requests", AUTH_MANAGEMENT, &doc_model_unload},
     {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model",
-     AUTH_MANAGEMENT, NULL},
+     AUTH_MANAGEMENT, &doc_model_status},
 };
 
 void models_routes(struct http_router *router)

@@ -5,6 +5,7 @@
  * "instance/model" names a model inside a named instance (a router, a vLLM): then, and where the backend knows its
  * model by another name, the bytes of the value are replaced in place. Nothing else in the body moves. */
 #include "api/app.h"
+#include "api/docs/doc.h"
 #include "api/openai/models.h"
 #include "base/json_scan.h"
 #include "http/multipart.h"
@@ -211,19 +212,22 @@ static void infer(void *arg, struct http_req *req, const struct http_match *matc
 
 static const struct http_route inference_routes[] = {
     {"POST", "/v1/chat/completions", infer, OPENAI, "Chat completion, streamed with \"stream\": true", AUTH_INFERENCE,
-     NULL},
-    {"POST", "/v1/completions", infer, OPENAI, "Text completion", AUTH_INFERENCE, NULL},
-    {"POST", "/v1/embeddings", infer, OPENAI, "Embedding vectors of texts", AUTH_INFERENCE, NULL},
-    {"POST", "/v1/rerank", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, NULL},
-    {"POST", "/v1/reranking", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, NULL},
-    {"POST", "/v1/responses", infer, OPENAI, "Responses, on backends that have them", AUTH_INFERENCE, NULL},
-    {"POST", "/v1/messages", infer, OPENAI, "Messages, on backends that have them", AUTH_INFERENCE, NULL},
+     &doc_chat},
+    {"POST", "/v1/completions", infer, OPENAI, "Text completion", AUTH_INFERENCE, &doc_completion},
+    {"POST", "/v1/embeddings", infer, OPENAI, "Embedding vectors of texts", AUTH_INFERENCE, &doc_embedding},
+    {"POST", "/v1/rerank", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, &doc_rerank},
+    {"POST", "/v1/reranking", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, &doc_rerank},
+    {"POST", "/v1/responses", infer, OPENAI, "Responses, on backends that have them", AUTH_INFERENCE,
+     &doc_backend_inference},
+    {"POST", "/v1/messages", infer, OPENAI, "Messages, on backends that have them", AUTH_INFERENCE,
+     &doc_backend_inference},
     {"POST", "/v1/messages/count_tokens", infer, OPENAI, "Tokens of messages, on backends that count them",
-     AUTH_INFERENCE, NULL},
-    {"POST", "/v1/score", infer, OPENAI, "Similarity of texts, on backends that score", AUTH_INFERENCE, NULL},
+     AUTH_INFERENCE, &doc_backend_inference},
+    {"POST", "/v1/score", infer, OPENAI, "Similarity of texts, on backends that score", AUTH_INFERENCE,
+     &doc_backend_inference},
     {"POST", "/v1/audio/{what}", infer, OPENAI, "Speech and transcription, on backends that do audio", AUTH_INFERENCE,
-     NULL},
-    {"POST", "/v1/images/{what}", infer, OPENAI, "Images, on backends that make them", AUTH_INFERENCE, NULL},
+     &doc_upload},
+    {"POST", "/v1/images/{what}", infer, OPENAI, "Images, on backends that make them", AUTH_INFERENCE, &doc_upload},
 };
 
 void openai_routes(struct http_router *router)

@@ -3,6 +3,7 @@
 #include "api/openai/models.h"
 
 #include "api/app.h"
+#include "api/docs/doc.h"
 #include "instance/router.h"
 
 #define ROUTERS_MS 25 /* what the routers have not said by then is taken from their last answer */
@@ -155,8 +156,8 @@ static void retrieve(void *arg, struct http_req *req, const struct http_match *m
 
 static const struct http_route routes[] = {
     {"GET", "/v1/models", list, (void *)&openai_dialect, "All instances, and all models on this machine",
-     AUTH_INFERENCE, NULL},
-    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One of them", AUTH_INFERENCE, NULL},
+     AUTH_INFERENCE, &doc_model_list},
+    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One of them", AUTH_INFERENCE, &doc_model},
 };
 
 void models_list_routes(struct http_router *router)

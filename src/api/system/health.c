@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "api/app.h"
+#include "api/docs/doc.h"
 #include "api/system/machine.h"
 #include "base/clock.h"
 #include "base/version.h"
@@ -107,10 +108,11 @@ static void index_page(void *arg, struct http_req *req, const struct http_match 
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/", index_page, (void *)&openai_dialect, "This list", AUTH_NONE, NULL},
-    {"GET", "/health", health, (void *)&openai_dialect, "Health, loaded models, load of the machine", AUTH_NONE, NULL},
-    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs", AUTH_NONE, NULL},
-    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken", AUTH_NONE, NULL},
+    {"GET", "/", index_page, (void *)&openai_dialect, "This list", AUTH_NONE, &doc_index},
+    {"GET", "/health", health, (void *)&openai_dialect, "Health, loaded models, load of the machine", AUTH_NONE,
+     &doc_health},
+    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs", AUTH_NONE, &doc_probe},
+    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken", AUTH_NONE, &doc_probe},
 };
 
 void system_routes(struct http_router *router)

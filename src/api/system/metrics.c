@@ -1,5 +1,6 @@
 /* GET /metrics in the Prometheus text format (0.0.4): every instance's state, starts, use and times. */
 #include "api/app.h"
+#include "api/docs/doc.h"
 
 static void put_labels(struct buf *out, const struct instance *i)
 {
@@ -121,7 +122,7 @@ static void metrics(void *arg, struct http_req *req, const struct http_match *ma
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_INFERENCE, NULL},
+    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_INFERENCE, &doc_metrics},
 };
 
 void metrics_routes(struct http_router *router)
