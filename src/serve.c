@@ -233,6 +233,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     metrics_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);
+    docs_routes(app->router);
     http_router_guard(app->router, api_guard);
     if (!listen_all(serve, err))
         return false;
