@@ -7,6 +7,9 @@
  * The head of a request whose body follows later is held back until its first piece, at the latest until the loop
  * waits, so that both leave in one system call.
  *
+ * A tunnel is a call whose reply's body is bare and so is, from its 101 on, what is written. sent_all then means that
+ * our direction is finished; it is shut down when everything is written, and the call ends when both directions have.
+ *
  * Invariants: call->link->call == call while both live; events come from the loop only, never from inside an http_call_
  * function; a call is freed right before its on_end or on_error, or in http_call_cancel. */
 #include "http/client.h"
@@ -35,6 +38,8 @@ struct http_call {
     enum reply_state state;
     unsigned interims;
     bool sent_all, blocked, paused, keep_alive, heard;
+    bool may_upgrade, tunnel;
+    bool upstream_ended; /* its direction of the tunnel */
 };
 
 /* ---- the end of a call ---- */
@@ -156,6 +161,10 @@ void link_gone(struct link *link, int status)
     }
     if (call_again(call))
         return;
+    if (call->upstream_ended) { /* it said all it had to say and does not listen any more */
+        call_end(call);
+        return;
+    }
     if (status == UV_ETIMEDOUT)
         err_set(&err, ERR_TIMEOUT, "The upstream does not answer.");
     else if (call->heard)
@@ -172,6 +181,14 @@ static void bad_reply(struct http_call *call, const char *what)
     struct err err;
     err_set(&err, ERR_BAD_GATEWAY, "%s", what);
     call_fail(call, &err);
+}
+
+/* What follows the 101, in both directions, is no HTTP any more. */
+static void begin_tunnel(struct http_call *call)
+{
+    call->tunnel = true;
+    call->sent_all = false;
+    wire_half_open(&call->link->wire);
 }
 
 /* Takes a head from the bytes: how many it was, 0 to wait for more or when the call is gone. */
@@ -191,12 +208,17 @@ static size_t take_head(struct http_call *call, struct str bytes)
     arena_init(&arena);
     if (!http_head_parse_response(bytes.p, n, call->method, &arena, &head, &err)) {
         call_fail(call, &err);
-    } else if (head.status == 101 || (head.status < 200 && ++call->interims > LIMIT_INTERIM_REPLIES)) {
+    } else if (head.status == 101 && !(call->may_upgrade && head.upgrade)) {
+        bad_reply(call, "The upstream switches to a protocol that nobody asked for.");
+    } else if (head.status != 101 && head.status < 200 && ++call->interims > LIMIT_INTERIM_REPLIES) {
         bad_reply(call, "The upstream's reply does not come to an end of its interim replies.");
-    } else if (head.status >= 200) {
-        http_body_init(&call->body, head.body_kind, head.content_length);
-        call->keep_alive = head.keep_alive;
+    } else if (head.status == 101 || head.status >= 200) {
+        bool tunnel = head.status == 101;
+        http_body_init(&call->body, tunnel ? HTTP_BODY_UNTIL_CLOSE : head.body_kind, head.content_length);
+        call->keep_alive = head.keep_alive && !tunnel;
         call->state = REPLY_BODY;
+        if (tunnel)
+            begin_tunnel(call);
         call->events->on_head(call->arg, &head);
     }
     arena_dispose(&arena);
@@ -283,10 +305,33 @@ static void on_gone(struct wire *wire, int status)
     link_gone(container_of(wire, struct link, wire), status);
 }
 
+static void tunnel_sent(struct http_call *call)
+{
+    if (call->upstream_ended)
+        call_end(call);
+    else
+        wire_shutdown(&call->link->wire);
+}
+
+/* The upstream ended its direction of a tunnel; a wire that is half-open has read everything before. */
+static void on_upstream_end(struct wire *wire)
+{
+    struct http_call *call = container_of(wire, struct link, wire)->call;
+    call->upstream_ended = true;
+    if (!call->sent_all)
+        call->events->on_half_end(call->arg);
+    else if (wire_unsent(wire) == 0)
+        call_end(call);
+}
+
 static void on_sent(struct wire *wire)
 {
     struct link *link = container_of(wire, struct link, wire);
     struct http_call *call = link->call;
+    if (call && call->tunnel && call->sent_all) {
+        tunnel_sent(call);
+        return;
+    }
     if (!call || !call->blocked)
         return;
     call->blocked = false;
@@ -295,7 +340,7 @@ static void on_sent(struct wire *wire)
 }
 
 const struct wire_events link_events = {
-    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_closed = link_closed};
+    .on_bytes = on_bytes, .on_gone = on_gone, .on_end = on_upstream_end, .on_sent = on_sent, .on_closed = link_closed};
 
 /* ---- the request ---- */
 
@@ -347,6 +392,10 @@ static void write_body(struct http_call *call, struct str piece)
     struct str all[] = {{size_line, 0}, piece, STR("\r\n")};
     if (piece.n == 0)
         return;
+    if (call->tunnel) {
+        wire_write(&call->link->wire, &piece, 1);
+        return;
+    }
     if (call->body_left < 0) {
         all[0].n = (size_t)snprintf(size_line, sizeof size_line, "%zx\r\n", piece.n);
         write_on(call, all, 3);
@@ -466,8 +515,44 @@ bool http_call_write(struct http_call *call, struct str piece)
     return !call->blocked;
 }
 
+void http_call_may_upgrade(struct http_call *call)
+{
+    assert(call->events->on_half_end && call->sent_all);
+    call->may_upgrade = true;
+}
+
+bool http_call_is_tunnel(const struct http_call *call)
+{
+    return call->tunnel;
+}
+
+size_t http_call_unsent(const struct http_call *call)
+{
+    return call->link ? wire_unsent(&call->link->wire) : 0;
+}
+
+static void on_finished(struct loop_soon *soon)
+{
+    call_end(container_of(soon, struct http_call, uncork));
+}
+
+static void finish_tunnel(struct http_call *call)
+{
+    call->sent_all = true;
+    if (wire_unsent(&call->link->wire))
+        return;
+    if (call->upstream_ended)
+        loop_soon(call->link->client->loop, &call->uncork, on_finished);
+    else
+        wire_shutdown(&call->link->wire);
+}
+
 void http_call_finish(struct http_call *call)
 {
+    if (call->tunnel) {
+        finish_tunnel(call);
+        return;
+    }
     if (call->link && call->body_left < 0 && !call->sent_all)
         write_on(call, &STR("0\r\n\r\n"), 1);
     assert(call->body_left <= 0);

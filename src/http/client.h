@@ -24,6 +24,9 @@ struct http_call_events {
     void (*on_head)(void *arg, const struct http_head *head); /* final status, 1xx are skipped; valid during the call */
     void (*on_data)(void *arg, struct str piece);             /* decoded body bytes; valid during the call */
     void (*on_end)(void *arg);
+    /* Of a tunnel: the upstream ended its direction, nothing follows from it, the call lives until http_call_finish and
+     * on_end. NULL where no tunnel was asked for. */
+    void (*on_half_end)(void *arg);
     void (*on_proceed)(void *arg); /* may be NULL: request body may be written again */
     /* ERR_BAD_GATEWAY: no connection, broken or cut-off reply; ERR_TIMEOUT */
     void (*on_error)(void *arg, const struct err *err);
@@ -49,6 +52,13 @@ struct http_call *http_call_startv(struct http_client *client, const struct http
                                    struct str path_and_query, struct str head_lines, int64_t body_length,
                                    const struct str *body, size_t body_count, const struct http_call_events *events,
                                    void *arg);
+
+/* Right after the start of a GET whose head_lines ask for an upgrade (here with Connection): the upstream may answer
+ * 101. Then on_data and http_call_write carry bare bytes, each direction ends for itself (on_half_end,
+ * http_call_finish), and on_end comes when both have; the connection is not used again. */
+void http_call_may_upgrade(struct http_call *call);
+bool http_call_is_tunnel(const struct http_call *call);
+size_t http_call_unsent(const struct http_call *call); /* bytes written that the connection has not taken */
 
 bool http_call_write(struct http_call *call, struct str piece); /* false: wait for on_proceed; the piece is kept */
 void http_call_finish(struct http_call *call);                  /* end of the request body */

@@ -4,6 +4,9 @@
  * time. What is not wanted yet (a body nobody asked for, a pipelined request) waits in `in`, at most
  * LIMIT_PIPELINE_BYTES; beyond that the wire pauses and only listens for the hang-up.
  *
+ * A tunnel is a request that goes on after its 101: what the client sends is its body, what it is sent is the reply,
+ * each ending when its sender ends its direction.
+ *
  * Callers are never called back from inside their own calls: http_req_read_body and friends only set flags;
  * conn_process, which runs from the loop alone, makes the calls. A handler that answers inside on_request lets the
  * same loop go on with the next pipelined request, so that no recursion depends on input.
@@ -83,7 +86,7 @@ void conn_drop(struct http_conn *conn, bool reset)
 
 static void linger_sent(struct http_conn *c)
 {
-    if (c->server->draining && c->body.done && c->in.len == 0) {
+    if (c->client_ended || (c->server->draining && c->body.done && c->in.len == 0)) {
         close_now(c, false);
         return;
     }
@@ -230,6 +233,8 @@ static void ask_to_continue(struct http_conn *c)
 
 static bool take_body(struct http_conn *c)
 {
+    if (c->tunnel && c->client_ended && c->window.n == 0)
+        c->body.done = true;
     if (!c->body_wanted || c->body_paused || c->body_ended) {
         deadline_cancel(c->server->loop, &c->deadline);
         return false;
@@ -240,7 +245,8 @@ static bool take_body(struct http_conn *c)
         c->on_end(&c->req);
         return true;
     }
-    arm(c, c->server->options.body_timeout_ms);
+    if (!c->tunnel)
+        arm(c, c->server->options.body_timeout_ms);
     if (c->window.n == 0) {
         ask_to_continue(c);
         return false;
@@ -257,6 +263,19 @@ static bool take_body(struct http_conn *c)
     if (piece.n)
         c->on_data(&c->req, piece);
     return true;
+}
+
+void conn_tunnel(struct http_conn *conn, void (*on_data)(struct http_req *req, struct str piece),
+                 void (*on_end)(struct http_req *req))
+{
+    assert(conn->body.done && "only a request without a body becomes a tunnel");
+    conn->tunnel = conn->body_wanted = true;
+    conn->body_paused = conn->body_ended = false;
+    conn->on_data = on_data;
+    conn->on_end = on_end;
+    http_body_init(&conn->body, HTTP_BODY_UNTIL_CLOSE, 0);
+    wire_half_open(&conn->wire);
+    conn_process_soon(conn);
 }
 
 static bool discard_body(struct http_conn *c)
@@ -358,6 +377,17 @@ static void on_gone(struct wire *wire, int status)
     conn_drop(c, status == UV_ETIMEDOUT);
 }
 
+/* The client's direction of a tunnel has ended: its last bytes may still wait in `in`. */
+static void on_end(struct wire *wire)
+{
+    struct http_conn *c = container_of(wire, struct http_conn, wire);
+    c->client_ended = true;
+    if (c->state == CONN_REQUEST)
+        conn_process(c);
+    else if (wire_unsent(wire) == 0)
+        conn_drop(c, false);
+}
+
 static void on_sent(struct wire *wire)
 {
     struct http_conn *c = container_of(wire, struct http_conn, wire);
@@ -388,8 +418,12 @@ static void on_closed(struct wire *wire)
     mem_free(c);
 }
 
-const struct wire_events conn_wire_events = {
-    .on_bytes = on_bytes, .on_gone = on_gone, .on_sent = on_sent, .on_writable = on_writable, .on_closed = on_closed};
+const struct wire_events conn_wire_events = {.on_bytes = on_bytes,
+                                             .on_gone = on_gone,
+                                             .on_end = on_end,
+                                             .on_sent = on_sent,
+                                             .on_writable = on_writable,
+                                             .on_closed = on_closed};
 
 static void on_deadline(struct deadline *deadline)
 {

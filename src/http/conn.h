@@ -52,6 +52,9 @@ struct http_conn {
     bool body_refused : 1; /* on_end is to be called at once, without the body */
     bool close_after : 1;  /* no further request on this connection */
     bool chunked : 1, bodiless : 1, blocked : 1;
+    bool tunnel : 1;       /* the connection speaks another protocol now; it is half-open */
+    bool client_ended : 1; /* its direction of the tunnel */
+    bool reply_ended : 1;  /* ours, of the tunnel: shut down once everything is sent */
 };
 
 struct http_listener {
@@ -92,6 +95,10 @@ void conn_process_soon(struct http_conn *conn);
 void conn_fail(struct http_conn *conn, const struct err *err); /* answers if possible, ends the request, closes */
 void conn_finish(struct http_conn *conn);                      /* the reply is complete */
 void conn_drop(struct http_conn *conn, bool reset);            /* ends request and connection now */
+/* What the client sends from here on, early bytes included, is no HTTP: it comes as a body without length or timeout.
+ */
+void conn_tunnel(struct http_conn *conn, void (*on_data)(struct http_req *req, struct str piece),
+                 void (*on_end)(struct http_req *req));
 extern const struct wire_events conn_wire_events;
 
 /* policy.c: what is decided on the head alone. false: answered already. */
@@ -108,6 +115,11 @@ void server_conn_closed(struct http_conn *conn);
 
 /* Starts a reply with the status and end-to-end headers of an upstream's reply. Used by proxy.c. */
 void reply_pass(struct http_req *req, const struct http_head *head);
+
+/* As reply_pass for a 101: what is written afterwards goes out bare. The request is still ended by http_reply_end, or
+ * first only its direction towards the client by reply_end_half. */
+void reply_pass_upgrade(struct http_req *req, const struct http_head *head);
+void reply_end_half(struct http_req *req);
 
 /* The stream is driven by files: called when the socket takes bytes again. static.c. */
 void reply_file_go_on(struct http_conn *conn);

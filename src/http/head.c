@@ -351,3 +351,15 @@ bool http_head_is_hop(const struct http_head *head, struct str name)
             return true;
     return has_token(head, STR("connection"), name);
 }
+
+void http_head_put_upgrade(const struct http_head *head, struct buf *lines)
+{
+    buf_puts(lines, "Connection: Upgrade\r\n");
+    for (size_t i = 0; i < head->header_count; i++) {
+        if (!str_ieq(head->headers[i].name, STR("upgrade")))
+            continue;
+        buf_puts(lines, "Upgrade: ");
+        buf_str(lines, head->headers[i].value);
+        buf_puts(lines, "\r\n");
+    }
+}

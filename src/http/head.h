@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -58,6 +59,9 @@ bool http_head_has_token(const struct http_head *head, const char *name, const c
 /* A header that concerns one hop only and must not be forwarded (RFC 9110 7.6.1), including those that Connection
  * names. */
 bool http_head_is_hop(const struct http_head *head, struct str name);
+
+/* Appends the two lines of an upgrade for the next hop: "Connection: Upgrade" and Upgrade as the head has it. */
+void http_head_put_upgrade(const struct http_head *head, struct buf *lines);
 
 /* Percent-decodes text into the arena; false on a bad escape or a NUL. '+' stays. */
 bool http_decode_percent(struct arena *arena, struct str text, struct str *ret_decoded);

@@ -4,6 +4,10 @@
  *
  * Heads are rebuilt from what the parser understood, never copied: hop-by-hop headers and framing stay on their side.
  *
+ * A tunnel is the same two pumps with other ends. It has no timeout while both directions are open. Once one has
+ * ended, a peer that is gone for good can look like one that only listens, so then something must move within the
+ * time that a request body may pause.
+ *
  * Invariant: while `call` is set it runs; it is NULL from its last event on. on_finish is the disposer's business, so
  * that it comes exactly once, whatever the end. */
 #include "http/proxy.h"
@@ -19,15 +23,68 @@ struct proxy {
     void (*on_finish)(void *arg, bool complete);
     void *arg;
     bool complete;
+    struct deadline half_open; /* of a tunnel with one direction left */
+    uint64_t up;               /* bytes of the tunnel that the client sent */
+    uint64_t moved;            /* of both directions, when the deadline was armed */
 };
 
 static void proxy_release(void *arg)
 {
     struct proxy *p = arg;
+    deadline_cancel(p->req->server->loop, &p->half_open);
     if (p->call)
         http_call_cancel(p->call);
     if (p->on_finish)
         p->on_finish(p->arg, p->complete);
+}
+
+/* ---- a tunnel ---- */
+
+/* Bytes that the two peers have taken, but for what their own kernels hold. */
+static uint64_t tunnel_moved(const struct proxy *p)
+{
+    size_t waiting = wire_unsent(&p->req->conn->wire) + (p->call ? http_call_unsent(p->call) : 0);
+    return p->up + p->req->bytes_out - waiting;
+}
+
+static void on_half_open_long(struct deadline *deadline);
+
+static void tunnel_half_open(struct proxy *p)
+{
+    p->moved = tunnel_moved(p);
+    struct http_server *s = p->req->server;
+    deadline_arm(s->loop, &p->half_open, s->options.body_timeout_ms, on_half_open_long);
+}
+
+static void on_half_open_long(struct deadline *deadline)
+{
+    struct proxy *p = container_of(deadline, struct proxy, half_open);
+    if (tunnel_moved(p) == p->moved)
+        http_reply_abort(p->req);
+    else
+        tunnel_half_open(p);
+}
+
+static void on_tunnel_data(struct http_req *req, struct str piece)
+{
+    struct proxy *p = req->conn->proxy;
+    p->up += piece.n;
+    if (!http_call_write(p->call, piece))
+        http_req_pause(req);
+}
+
+static void on_tunnel_end(struct http_req *req)
+{
+    struct proxy *p = req->conn->proxy;
+    http_call_finish(p->call);
+    tunnel_half_open(p);
+}
+
+static void on_upstream_half_end(void *arg)
+{
+    struct proxy *p = arg;
+    reply_end_half(p->req);
+    tunnel_half_open(p);
 }
 
 /* ---- the reply ---- */
@@ -44,7 +101,12 @@ static void on_head(void *arg, const struct http_head *head)
     struct proxy *p = arg;
     http_req_drop_body(p->req); /* sent, or kept by the call: a long stream must not hold a large prompt */
     http_reply_on_proceed(p->req, on_client_proceed);
-    reply_pass(p->req, head);
+    if (http_call_is_tunnel(p->call)) {
+        reply_pass_upgrade(p->req, head);
+        conn_tunnel(p->req->conn, on_tunnel_data, on_tunnel_end);
+    } else {
+        reply_pass(p->req, head);
+    }
     if (p->on_head)
         p->on_head(p->arg, head);
 }
@@ -71,6 +133,10 @@ static void on_call_error(void *arg, const struct err *err)
     struct proxy *p = arg;
     struct http_conn *conn = p->req->conn; /* outlives the request: it is freed in a later turn */
     p->call = NULL;
+    if (conn->tunnel) { /* nothing in it says where it should end: what came is delivered, then it closes */
+        http_reply_end(p->req);
+        return;
+    }
     if (http_reply_started(p->req)) {
         http_reply_abort(p->req);
         return;
@@ -111,6 +177,7 @@ static void on_body_end(struct http_req *req)
 static const struct http_call_events call_events = {.on_head = on_head,
                                                     .on_data = on_data,
                                                     .on_end = on_end,
+                                                    .on_half_end = on_upstream_half_end,
                                                     .on_proceed = on_upstream_proceed,
                                                     .on_error = on_call_error};
 
@@ -120,6 +187,29 @@ static void put_line(struct buf *lines, const char *name, struct str value)
     buf_append(lines, ": ", 2);
     buf_str(lines, value);
     buf_append(lines, "\r\n", 2);
+}
+
+static bool is_http_again(struct str protocol)
+{
+    struct str name = str_cut(&protocol, '/');
+    return str_ieq(name, STR("h2c")) || str_ieq(name, STR("h2")) || str_ieq(name, STR("http")) ||
+           str_ieq(name, STR("tls"));
+}
+
+static bool wants_tunnel(const struct http_req *req, const struct http_proxy_options *o)
+{
+    const struct http_head *head = &req->head;
+    if (!head->upgrade || head->method != HTTP_GET || head->body_kind != HTTP_BODY_NONE || o->body_count)
+        return false;
+    for (size_t i = 0; i < head->header_count; i++) {
+        struct str protocols = head->headers[i].value;
+        if (!str_ieq(head->headers[i].name, STR("upgrade")))
+            continue;
+        while (protocols.p)
+            if (is_http_again(str_trim(str_cut(&protocols, ','))))
+                return false;
+    }
+    return true;
 }
 
 /* Headers that this hop says itself. */
@@ -164,6 +254,8 @@ static void put_head_lines(struct buf *lines, const struct http_req *req, const 
     }
     put_line(lines, "x-request-id", str_from(req->id));
     put_forwarded(lines, req);
+    if (wants_tunnel(req, o))
+        http_head_put_upgrade(&req->head, lines);
     buf_str(lines, o->extra_head_lines);
 }
 
@@ -182,6 +274,8 @@ static void start_call(struct proxy *p, struct http_client *client, const struct
         http_req_stream_body(req, on_body_data, on_body_end);
     p->call = http_call_startv(client, &o->target, req->head.method_name, path, lines, length, o->body, o->body_count,
                                &call_events, p);
+    if (wants_tunnel(req, o))
+        http_call_may_upgrade(p->call);
 }
 
 void http_proxy(struct http_req *req, struct http_client *client, const struct http_proxy_options *options)

@@ -1,5 +1,11 @@
 /* Passes a request on to an upstream and its reply back, byte for byte in the body, piece by piece, with
- * back-pressure in both directions and cancel through the hop: the client's death cancels the call at once. */
+ * back-pressure in both directions and cancel through the hop: the client's death cancels the call at once.
+ *
+ * A GET without a body that asks for an upgrade is passed on with it. When the upstream answers 101, both connections
+ * become one tunnel of bare bytes, whose directions end each for itself; it is complete when both have. Any other
+ * answer is an ordinary reply. A request that asks for an upgrade and has a body, or another method, is proxied
+ * without the upgrade, and so is one to a protocol that is HTTP again (h2c, HTTP/x, TLS/x): requests nobody here has
+ * seen would reach the upstream. */
 #ifndef HTTP_PROXY_H
 #define HTTP_PROXY_H
 

@@ -15,7 +15,7 @@ void reply_reset(struct http_conn *conn)
     conn->on_proceed = NULL;
     conn->reply_left = -1;
     conn->sse = conn->proxy = conn->file = NULL;
-    conn->chunked = conn->bodiless = false;
+    conn->chunked = conn->bodiless = conn->reply_ended = false;
 }
 
 void reply_uncork(struct http_server *server)
@@ -104,7 +104,7 @@ static void put_framing(struct http_conn *c, int status, int64_t length)
 static struct buf *begin_head(struct http_req *req, int status)
 {
     struct http_server *s = req->server;
-    assert(!req->status && status >= 200 && status <= 599);
+    assert(!req->status && (status >= 200 || status == 101) && status <= 599);
     reply_uncork(s);
     req->status = status;
     buf_clear(&s->head);
@@ -151,7 +151,8 @@ static bool is_ours(struct str name)
     return name.n > 15 && str_ieq((struct str){name.p, 15}, STR("access-control-"));
 }
 
-void reply_pass(struct http_req *req, const struct http_head *upstream)
+/* Begins the head with the upstream's status and what of its headers is for the client. */
+static struct buf *pass_head(struct http_req *req, const struct http_head *upstream)
 {
     struct buf *head = begin_head(req, upstream->status);
     for (size_t i = 0; i < upstream->header_count; i++) {
@@ -163,11 +164,37 @@ void reply_pass(struct http_req *req, const struct http_head *upstream)
         buf_str(head, h->value);
         buf_append(head, "\r\n", 2);
     }
+    return head;
+}
+
+void reply_pass(struct http_req *req, const struct http_head *upstream)
+{
+    pass_head(req, upstream);
     bool sized = http_head_find(upstream, "content-length").p != NULL;
     bool streamed = upstream->body_kind == HTTP_BODY_CHUNKED || upstream->body_kind == HTTP_BODY_UNTIL_CLOSE;
     bool unknown = streamed || (req->head.method == HTTP_HEAD && !sized);
     put_framing(req->conn, upstream->status, unknown ? -1 : (int64_t)upstream->content_length);
     finish_head(req->conn);
+}
+
+void reply_pass_upgrade(struct http_req *req, const struct http_head *upstream)
+{
+    struct http_conn *c = req->conn;
+    struct buf *head = pass_head(req, upstream);
+    http_head_put_upgrade(upstream, head);
+    c->reply_left = -1;
+    c->close_after = true;
+    finish_head(c);
+}
+
+void reply_end_half(struct http_req *req)
+{
+    struct http_conn *c = req->conn;
+    assert(c->tunnel);
+    reply_uncork(req->server);
+    c->reply_ended = true;
+    if (wire_unsent(&c->wire) == 0)
+        wire_shutdown(&c->wire);
 }
 
 bool http_reply_started(const struct http_req *req)
@@ -220,6 +247,8 @@ void http_reply_on_proceed(struct http_req *req, void (*on_proceed)(struct http_
 
 void reply_sent(struct http_conn *conn)
 {
+    if (conn->reply_ended)
+        wire_shutdown(&conn->wire);
     if (conn->file)
         reply_file_go_on(conn);
     if (!conn->blocked)

@@ -2,8 +2,8 @@
  *
  * A request's memory is its arena. It dies, with everything that registered a disposer on it, when the reply is
  * complete or the client is gone, whichever comes first: that is how work learns that nobody waits any more. A
- * half-closing client counts as gone. Handlers never block and never format errors: they call http_reply_error, and
- * the server's dialect dresses it.
+ * half-closing client counts as gone, except in a tunnel (proxy.h). Handlers never block and never format errors: they
+ * call http_reply_error, and the server's dialect dresses it.
  *
  * After http_reply_end, http_reply, http_reply_error or http_reply_abort the request must not be touched: it may
  * be gone already. Everything runs on the loop's thread. */
@@ -47,7 +47,7 @@ struct http_server_options {
     unsigned max_connections;        /* this and the times: 0 means the maximum or default of limits.h */
     unsigned header_timeout_ms;      /* from the first byte of a head to its end */
     unsigned keep_alive_ms;          /* idle between requests */
-    unsigned body_timeout_ms;        /* longest pause between two pieces of a request body */
+    unsigned body_timeout_ms;        /* longest pause of a request body, or of a tunnel's last direction */
     unsigned ping_ms;                /* between comments on an event stream that is quiet */
     unsigned stall_ms;               /* a client that takes nothing for so long is dropped */
     uint64_t max_body;               /* bytes; http_req_read_body's default maximum */

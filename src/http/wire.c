@@ -3,6 +3,9 @@
  * first use, since most connections never pause. (What no server can see is an end that lies behind bytes for which
  * its own closed window leaves no room.) The same handle waits for writability when a file is sent.
  *
+ * On a half-open wire the peer's end is no hang-up, so the handle then waits for errors alone. The kernel reports those
+ * whatever is asked for; libuv must ask for something, and urgent data is what hardly anybody sends.
+ *
  * Unsent bytes: `flying` belongs to libuv until its write is done, `next` collects what comes meanwhile, so that many
  * small writes of a slow stream become one. Both go as soon as everything is written: an idle stream holds none.
  *
@@ -31,13 +34,19 @@ struct wire_watch {
 
 static void on_stall(struct deadline *deadline);
 static void report(struct loop_soon *soon);
+static void watch_set(struct wire *w, int events);
 
 /* Remembers the failure; the owner hears of it before the loop waits again. */
 static void fail(struct wire *w, int status)
 {
     if (w->closing || w->gone)
         return;
-    w->gone = status;
+    if (status == UV_EOF && w->half_open) {
+        w->ended = true;
+        watch_set(w, (w->watch ? w->watch->events : 0) | UV_PRIORITIZED);
+    } else {
+        w->gone = status;
+    }
     loop_soon(w->loop, &w->soon, report);
 }
 
@@ -46,6 +55,10 @@ static void report(struct loop_soon *soon)
     struct wire *w = container_of(soon, struct wire, soon);
     if (w->closing || w->told)
         return;
+    if (!w->gone) {
+        w->events->on_end(w);
+        return;
+    }
     w->told = true;
     w->events->on_gone(w, w->gone);
 }
@@ -99,14 +112,18 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-static void watch_set(struct wire *w, int events);
+/* What tells of the peer's end while nothing is read. */
+static int end_event(const struct wire *w)
+{
+    return w->half_open ? UV_PRIORITIZED : UV_DISCONNECT;
+}
 
 void wire_read(struct wire *wire)
 {
-    if (wire->closing || wire->gone || wire->reading)
+    if (wire->closing || wire->gone || wire->reading || wire->ended)
         return;
     if (wire->paused)
-        watch_set(wire, wire->watch->events & ~UV_DISCONNECT);
+        watch_set(wire, wire->watch->events & ~end_event(wire));
     wire->paused = false;
     wire->reading = true;
     int rc = uv_read_start(&wire->stream, on_alloc, on_read);
@@ -122,10 +139,28 @@ void wire_pause(struct wire *wire, bool watch)
     wire->reading = false;
     wire->paused = watch;
     if (watch)
-        watch_set(wire, (wire->watch ? wire->watch->events : 0) | UV_DISCONNECT);
+        watch_set(wire, (wire->watch ? wire->watch->events : 0) | end_event(wire));
+}
+
+void wire_half_open(struct wire *wire)
+{
+    if (wire->closing || wire->gone || wire->half_open)
+        return;
+    wire->half_open = true;
+    if (wire->paused)
+        watch_set(wire, (wire->watch->events & ~UV_DISCONNECT) | UV_PRIORITIZED);
 }
 
 /* ---- the second look at the descriptor ---- */
+
+/* The error the socket has, if any: urgent data and an orderly end are none. */
+static void fail_of_socket(struct wire *w)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+    if (getsockopt(w->watch->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error)
+        fail(w, uv_translate_sys_error(error));
+}
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
@@ -134,6 +169,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         watch_set(w, 0);
         fail(w, status < 0 ? status : UV_EOF);
         return;
+    }
+    if (events & UV_PRIORITIZED) {
+        watch_set(w, w->watch->events & ~UV_PRIORITIZED); /* whatever it was would be told for ever */
+        fail_of_socket(w);
     }
     if (events & UV_WRITABLE) {
         watch_set(w, w->watch->events & ~UV_WRITABLE);

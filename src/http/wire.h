@@ -19,6 +19,7 @@ struct wire_events {
     /* The peer closed or half-closed (UV_EOF), the connection broke, or takes nothing (UV_ETIMEDOUT). Once; the owner
      * then closes. */
     void (*on_gone)(struct wire *wire, int status);
+    void (*on_end)(struct wire *wire);      /* the peer ended its direction of a half-open wire; once */
     void (*on_sent)(struct wire *wire);     /* everything that was kept is written */
     void (*on_writable)(struct wire *wire); /* asked for by wire_want_writable; may be NULL */
     void (*on_closed)(struct wire *wire);
@@ -41,7 +42,8 @@ struct wire {
     unsigned stall_ms;
     int gone; /* status to report */
     bool reading, paused, closing, told;
-    signed char closers; /* handles not closed yet */
+    bool half_open, ended; /* ended: the peer's direction, of a half-open wire */
+    signed char closers;   /* handles not closed yet */
 };
 
 void wire_init_tcp(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
@@ -50,6 +52,9 @@ void wire_init_pipe(struct wire *wire, struct loop *loop, const struct wire_even
 void wire_read(struct wire *wire); /* starts or goes on reading */
 /* Stops reading. watch: the peer's end is noticed all the same, though bytes before it may still be unread. */
 void wire_pause(struct wire *wire, bool watch);
+/* From now on each direction ends for itself: the peer's end comes as on_end, behind the last of its bytes and also
+ * when reading paused before them, and writing goes on. A broken connection is on_gone as ever, also after on_end. */
+void wire_half_open(struct wire *wire);
 
 /* Writes the pieces in order, as one system call when the socket is free; what it does not take is copied and
  * follows. After a failure (reported soon through on_gone) it does nothing. */

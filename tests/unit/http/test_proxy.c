@@ -1,95 +1,9 @@
-/* Client and proxy: a server whose handler proxies to another server, whose answers the test scripts byte by byte
- * over a plain listening socket. */
-#include "harness.h"
+/* Client and proxy: what passes, what is cancelled, what a broken upstream leads to. */
+#include "proxy_harness.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/wait.h>
-
-#include "base/limits.h"
-#include "http/proxy.h"
-
-static struct http_target target;
-static int listener;
-static bool replace_errors;
-
-static bool on_upstream_error(void *arg, struct http_req *req, const struct err *err)
-{
-    (void)arg;
-    (void)err;
-    if (replace_errors)
-        http_reply(req, 503, "text/plain", STR("later"));
-    return replace_errors;
-}
-
-static void on_finish(void *arg, bool complete)
-{
-    (void)arg;
-    count(complete ? SEEN : DISPOSED);
-}
-
-static void handle(void *arg, struct http_req *req)
-{
-    (void)arg;
-    struct http_proxy_options options = {
-        .target = target, .path_and_query = STR_NONE, .on_error = on_upstream_error, .on_finish = on_finish};
-    http_proxy(req, H.client, &options);
-}
-
-static void free_client(struct harness *h)
-{
-    http_client_free(h->client);
-    drain_now(h);
-}
-
-static void begin(void)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    socklen_t n = sizeof at;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(listen(listener, 16), 0);
-    getsockname(listener, (struct sockaddr *)&at, &n);
-    target = (struct http_target){.address = "127.0.0.1", .port = ntohs(at.sin_port)};
-    replace_errors = false;
-    start_with(handle, NULL);
-    H.client = http_client_new(&H.loop);
-    go();
-}
-
-static void end(void)
-{
-    if (listener >= 0)
-        close(listener);
-    on_loop(free_client);
-    finish();
-}
-
-static int upstream(void)
-{
-    int fd = accept(listener, NULL, NULL);
-    struct timeval limit = {.tv_sec = 10};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    assert_true(fd >= 0);
-    return fd;
-}
-
-static void hear(int fd, const char *end, const char *expected)
-{
-    char *heard = hear_until(fd, end);
-    assert_string_equal(heard, expected);
-    mem_free(heard);
-}
-
-#define FORWARDED "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: localhost\r\n"
-
-static char *expected_request(const char *start, const char *rest)
-{
-    static char text[1024];
-    snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", start, target.port, rest);
-    return text;
-}
 
 static void test_passes_heads_and_bodies(void **state)
 {
