@@ -2,7 +2,10 @@
  * other origins' pages may do.
  *
  * Host: a page of any site can make its own name resolve to 127.0.0.1 and then talk to us as "same origin". The Host
- * it must send gives it away, so listeners on loopback answer only to names that cannot be rebound. */
+ * it must send gives it away, so listeners on loopback answer only to names that cannot be rebound.
+ *
+ * Upgrades: browsers let any page open a WebSocket to anywhere and read what comes, CORS or not; all they do is name
+ * the page's Origin. So an upgrade from an origin that is neither ours nor allowed is refused here. */
 #include <arpa/inet.h>
 
 #include "http/conn.h"
@@ -65,6 +68,24 @@ void policy_cors_headers(struct http_conn *conn, struct buf *head)
     buf_puts(head, "\r\nAccess-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms\r\n");
 }
 
+/* Is the origin the very host that is asked? */
+static bool is_same_origin(struct str origin, struct str host)
+{
+    for (size_t i = 0; i + 3 <= origin.n; i++)
+        if (memcmp(origin.p + i, "://", 3) == 0)
+            return str_ieq((struct str){origin.p + i + 3, origin.n - i - 3}, host);
+    return false;
+}
+
+static bool may_upgrade(const struct http_conn *c)
+{
+    const struct http_head *head = &c->req.head;
+    if (!head->upgrade)
+        return true;
+    struct str origin = http_head_find(head, "origin");
+    return !origin.p || origin_allowed(c, origin) || is_same_origin(origin, http_head_find(head, "host"));
+}
+
 /* A browser asking whether its page may send the real request. */
 static bool is_preflight(const struct http_conn *c)
 {
@@ -91,6 +112,13 @@ bool policy_check(struct http_conn *conn)
         err_set(&err, ERR_HOST_NOT_ALLOWED,
                 "This server listens on loopback and does not answer to '%.*s'; add the name to the allowed hosts.",
                 STR_ARG(http_head_find(&conn->req.head, "host")));
+        conn_fail(conn, &err);
+        return false;
+    }
+    if (!may_upgrade(conn)) {
+        err_set(&err, ERR_PERMISSION_DENIED,
+                "Pages of '%.*s' may not upgrade connections to this server; add the origin to server.cors_origins.",
+                STR_ARG(http_head_find(&conn->req.head, "origin")));
         conn_fail(conn, &err);
         return false;
     }

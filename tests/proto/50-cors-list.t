@@ -156,3 +156,20 @@
 < Connection: close
 <
 <| /a
+
+== an allowed page may ask for an upgrade
+> GET /a HTTP/1.1
+> Host: localhost
+> Origin: https://app.example
+> Connection: close, Upgrade
+> Upgrade: websocket
+>
+< HTTP/1.1 200 OK
+< Vary: Origin
+< Access-Control-Allow-Origin: https://app.example
+< Access-Control-Expose-Headers: x-request-id, retry-after, retry-after-ms
+< Content-Type: text/plain
+< Content-Length: 2
+< Connection: close
+<
+<| /a
