@@ -26,6 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         for (size_t i = 0; i < head.header_count; i++)
             http_head_is_hop(&head, head.headers[i].name);
+        if (head.upgrade && (head.minor_version == 0 || !http_head_find(&head, "upgrade").p))
+            abort();
         http_decode_percent(&arena, head.path, &decoded);
         http_query_find(&arena, head.query, "a", &decoded);
     }
