@@ -4,6 +4,7 @@ Each row is one test; the numbers in the names are the document's. The curl exam
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -409,6 +410,41 @@ class Live(unittest.TestCase):
             self.assertIn('inferd_instance_state{instance="counted",state="running"} 1', text)
             self.assertIn('inferd_instance_requests_total{instance="counted"} 1', text)
             self.assertIn('inferd_instance_request_seconds_count{instance="counted"} 1', text)
+
+
+class Upgrades(unittest.TestCase):
+    ECHO = ("import base64,hashlib,socketserver,sys\n"
+            "class H(socketserver.StreamRequestHandler):\n"
+            " def handle(self):\n"
+            "  head={}\n"
+            "  first=self.rfile.readline()\n"
+            "  while (line:=self.rfile.readline().strip()): k,_,v=line.decode().partition(': '); head[k.lower()]=v\n"
+            "  if 'upgrade' not in head: self.wfile.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok'); return\n"
+            "  mark=base64.b64encode(hashlib.sha1((head['sec-websocket-key']+'258EAFA5-E914-47DA-95CA-C5AB0DC85B11').encode()).digest())\n"
+            "  self.wfile.write(b'HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: '+mark+b'\\r\\n\\r\\n'+first)\n"
+            "  while (data:=self.connection.recv(65536)): self.connection.sendall(data)\n"
+            "class S(socketserver.ThreadingTCPServer): allow_reuse_address=True; daemon_threads=True\n"
+            "S(('127.0.0.1',int(sys.argv[1])),H).serve_forever()")
+
+    def test_a_websocket_passes_through_proxy(self):
+        with Managed() as server:
+            body = {"backend_type": "command", "backend_options": {"argv": ["python3", "-c", self.ECHO, "{port}"]}}
+            self.assertEqual(server.instance("POST", "echo", "?wait=1", body)[2]["status"], "running")
+            with socket.create_connection(("127.0.0.1", server.port), 10) as peer:
+                peer.sendall(f"GET /api/v1/instances/echo/proxy/live?room=1&api_key={MANAGE} HTTP/1.1\r\n"
+                             f"Host: localhost:{server.port}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+                file = peer.makefile("rb")
+                head = [line.strip().lower() for line in iter(file.readline, b"\r\n")]
+                self.assertIn(b"101", head[0])
+                self.assertIn(b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=", head)
+                self.assertEqual(file.readline(), b"GET /live?room=1 HTTP/1.1\r\n", "without our prefix and without the key")
+                for message in (b"\x81\x05hello", os.urandom(200_000)):
+                    peer.sendall(message)
+                    self.assertEqual(file.read(len(message)), message)
+                self.assertEqual(server.instance("GET", "echo")[2]["active_requests"], 1, "busy as long as it is open")
+                file.close()
+            server.until(lambda: server.instance("GET", "echo")[2]["active_requests"] == 0)
 
 
 class Downloads(unittest.TestCase):
