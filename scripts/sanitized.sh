@@ -6,7 +6,7 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktra
 export TSAN_OPTIONS=halt_on_error=1:suppressions=$PWD/tests/tsan.supp
 case $1 in
 asan) what='^(unit|fuzz|proto|fault|sys)/' ;;
-tsan) what='^unit/(loop|http|worker)' ;;
+tsan) what='^unit/(loop|http|worker|store|auth|instance)' ;;
 clang) what='^unit/' ;;
 esac
 ctest --test-dir "build-$1" -R "$what" --output-on-failure -j1
