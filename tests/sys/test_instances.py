@@ -278,6 +278,13 @@ class Surface(unittest.TestCase):
             self.assertIsInstance(Server.call(server, "GET", "/api/v1/instances")[2]["error"], str)
             self.assertIn("message", Server.call(server, "GET", "/v1/models")[2]["error"])
 
+    def test_errors_under_v1_are_flat_when_asked_for(self):
+        with Server(config=AUTH + "flat_errors = true\n") as server:
+            for key, status in ((None, 401), (INFER, 404)):
+                reply = server.call("POST", "/v1/completions", {"model": "nobody"},
+                                    {"Authorization": "Bearer " + key} if key else {})
+                self.assertEqual((reply[0], type(reply[2]["error"])), (status, str))
+
     def test_the_documents_curl_examples_run_as_printed(self):
         document = open(os.path.join(os.path.dirname(__file__), "llamactl_curl.sh"), encoding="utf-8").read()
         with Server(config='[auth]\nmanagement_keys = ["your-api-key"]\ninference_keys = ["your-inference-api-key"]\n') as server:

@@ -138,6 +138,7 @@ struct action {
     enum until until;
     int status; /* of the reply */
     bool started, settled;
+    int64_t id; /* of one that is being deleted */
     struct instance *instance;
     const struct http_match *match;
 };
@@ -416,17 +417,18 @@ static void on_deleted(void *arg, struct instance *i, const struct err *err)
         http_reply_error(a->req, err);
         return;
     }
+    keys_forget_instance(a->app->keys, a->id);
     http_reply(a->req, 204, NULL, STR_NONE);
 }
 
 static void delete (void *arg, struct http_req *req, const struct http_match *match)
 {
-    struct app *app = arg;
-    struct instance *i = instance_of_match(app, req, match);
+    struct instance *i = instance_of_match(arg, req, match);
     if (!i)
         return;
-    keys_forget_instance(app->keys, instance_id(i));
-    instance_delete(i, &req->arena, on_deleted, action_new(arg, req, match->captures[0]));
+    struct action *a = action_new(arg, req, match->captures[0]);
+    a->id = instance_id(i);
+    instance_delete(i, &req->arena, on_deleted, a);
 }
 
 #define MANAGER (void *)&manager_dialect
