@@ -25,9 +25,17 @@ struct serve {
     int status;
 };
 
+/* A path that is no route speaks the dialect of its neighbours. */
+static const struct dialect *dialect_of(const struct http_req *req)
+{
+    if (req && req->dialect)
+        return req->dialect;
+    return req && str_starts(req->head.path, STR("/api/v1/")) ? &manager_dialect : &openai_dialect;
+}
+
 static const char *on_error(void *arg, const struct http_req *req, const struct err *err, struct buf *body)
 {
-    const struct dialect *dialect = req && req->dialect ? req->dialect : &openai_dialect;
+    const struct dialect *dialect = dialect_of(req);
     (void)arg;
     dialect->write(body, err);
     return dialect->content_type;

@@ -17,19 +17,26 @@ SECONDS = 300  # enough for a slow machine; half a minute is usual
 
 KEY = "sk-management-test"
 
-# Backends are a program that ends at once: what is made here must not start anything that lasts.
-CONFIG = f"""
+# What is made here must not start anything that lasts: a backend that says what it is and ends.
+BACKEND = """#!/bin/sh
+case "$*" in
+--help | --version | --list-devices) echo "a backend" ;;
+*) exit 1 ;;
+esac
+"""
+
+CONFIG = """
 [auth]
-management_keys = ["{KEY}"]
+management_keys = ["{key}"]
 [instances]
 max_instances = 50
 default_max_restarts = 0
 [backends.llama-cpp]
-command = "/bin/false"
+command = "{backend}"
 [backends.mlx]
-command = "/bin/false"
+command = "{backend}"
 [backends.vllm]
-command = "/bin/false"
+command = "{backend}"
 """
 
 # Names that exist, so that not every answer is 404; what makes and removes instances has one of its own.
@@ -37,6 +44,13 @@ PARAMETERS = """
 [parameters]
 "path.name" = "one"
 "path.id" = "tiny"
+"path.backend" = "llama-cpp"
+"path.file" = "start.js"
+
+[[operations]]
+include-operation-id = "get_nodes_by_name"
+[operations.parameters]
+"path.name" = "main"
 
 [[operations]]
 include-operation-id = ["post_instances_by_name", "delete_instances_by_name"]
@@ -66,7 +80,11 @@ def arguments(url):
 class Description(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(config=CONFIG)
+        cls.server = Server()
+        backend = pathlib.Path(cls.server.folder, "backend")
+        backend.write_text(BACKEND)
+        backend.chmod(0o755)
+        pathlib.Path(cls.server.config).write_text(CONFIG.format(key=KEY, backend=backend))
         fake_model(cls.server.models, "tiny")
         cls.server.__enter__()
         cls.addClassCleanup(cls.server.__exit__, None, None, None)

@@ -278,6 +278,11 @@ class Surface(unittest.TestCase):
             self.assertIsInstance(Server.call(server, "GET", "/api/v1/instances")[2]["error"], str)
             self.assertIn("message", Server.call(server, "GET", "/v1/models")[2]["error"])
 
+    def test_unknown_paths_speak_their_neighbours_dialect(self):
+        with Managed() as server:
+            self.assertIsInstance(server.call("GET", "/api/v1/nothing")[2]["error"], str)
+            self.assertIn("message", server.call("GET", "/v1/nothing")[2]["error"])
+
     def test_errors_under_v1_are_flat_when_asked_for(self):
         with Server(config=AUTH + "flat_errors = true\n") as server:
             for key, status in ((None, 401), (INFER, 404)):

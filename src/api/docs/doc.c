@@ -90,7 +90,9 @@ const struct api_doc doc_health = {
     .replies = {JSON_REPLY(200, "Health"), JSON_REPLY(503, "Health")},
 };
 
-const struct api_doc doc_probe = {
+const struct api_doc doc_live = {.tag = "System", .replies = {JSON_REPLY(200, "Probe")}};
+
+const struct api_doc doc_ready = {
     .tag = "System",
     .replies = {JSON_REPLY(200, "Probe"), JSON_REPLY(503, "Probe")},
 };
@@ -341,7 +343,6 @@ const struct api_doc doc_router_model = {
 const struct api_doc doc_backend_text = {
     .tag = "Backends",
     .replies = {TEXT_REPLY(200)},
-    .errors = {400, 500},
 };
 
 const struct api_doc doc_parse_command = {

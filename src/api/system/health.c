@@ -111,8 +111,8 @@ static const struct http_route routes[] = {
     {"GET", "/", index_page, (void *)&openai_dialect, "This list", AUTH_NONE, &doc_index},
     {"GET", "/health", health, (void *)&openai_dialect, "Health, loaded models, load of the machine", AUTH_NONE,
      &doc_health},
-    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs", AUTH_NONE, &doc_probe},
-    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken", AUTH_NONE, &doc_probe},
+    {"GET", "/health/live", live, (void *)&openai_dialect, "200 while the process runs", AUTH_NONE, &doc_live},
+    {"GET", "/health/ready", ready, (void *)&openai_dialect, "200 while new work is taken", AUTH_NONE, &doc_ready},
 };
 
 void system_routes(struct http_router *router)
