@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The vendors' own clients against a running server, and schemathesis against one that it starts: installs the pinned Python and Node packages into the cache
-# (outside the clone) and runs tests/sdk. Needs INFERD_URL (e.g. http://127.0.0.1:8080/v1) and INFERD_MODEL;
-# INFERD_COMPLETION_MODEL and INFERD_EMBEDDING_MODEL default to INFERD_MODEL, INFERD_KEY to a placeholder.
+# The vendors' own clients against a running server, and schemathesis against one that it starts itself: installs the
+# pinned Python and Node packages into the cache (outside the clone) and runs tests/sdk. Needs INFERD_URL (e.g.
+# http://127.0.0.1:8080/v1) and INFERD_MODEL; INFERD_COMPLETION_MODEL and INFERD_EMBEDDING_MODEL default to
+# INFERD_MODEL, INFERD_KEY to a placeholder.
 # `scripts/sdk.sh --install` only installs; arguments otherwise go to the Python tests (e.g. a test's name).
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)/tests/sdk
