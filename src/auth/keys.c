@@ -1,417 +1,332 @@
-/* One table of keys in memory, found by hash; the store is its durable copy. The table is the loop's, so a look-up is a
- * hash and a probe. What the store must learn later (when a key was used last) is collected and written once a minute.
+/* Keys in memory.
  *
- * Keys taken over from llamactl are known by an Argon2id hash only, which costs tens of milliseconds and 64 MiB to try.
- * A presented key that has llamactl's form and is not known otherwise is tried against those, one request at a time on
- * the pool; the one that matches gets its fast hash, so each such key is tried once in its life. */
-#include "auth/keys.h"
+ * A presented key is hashed first, and the hash looked up in a table: how long that takes depends on bits the caller
+ * cannot steer (he does not know which key has which hash), and not on how many keys there are or how much of one he
+ * guessed. The hash found is compared once more in constant time.
+ *
+ * Memory is the truth for reading, the store for the next start: what the store refuses is not added here, what is
+ * deleted stops working here before the store knows. Times of use are gathered and written once a minute at most. */
+#include "auth/keys_private.h"
 
-#include <argon2.h>
-#include <ctype.h>
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
-#include "base/list.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "base/rand.h"
-#include "obs/log.h"
 
-#define PREFIX        "llamactl-"
-#define SECRET_BYTES  32
-#define FLUSH_MS      60000
-#define FLUSH_AT_ONCE 128 /* keys written in one transaction */
+#define FLUSH_ROWS 256 /* times of use in one transaction */
 
-struct entry {
-    struct list link; /* newest first */
-    struct key key;
-    char *name;
-    int64_t *ids;
-    unsigned char hash[HASH_SHA256_SIZE];
-    bool hashed, used; /* used since the store was told */
-    char *legacy;      /* Argon2id hash while there is no other; or NULL */
-};
+/* ---- entries ---- */
 
-struct check {
-    struct list link;
-    struct loop_job job;
-    struct keys *keys;
-    char *presented;
-    struct candidate {
-        int64_t id;
-        char *legacy;
-    } * candidates;
-    size_t count, matched; /* matched: index, or count */
-    struct arena_disposer *disposer;
-    void (*on_key)(void *arg, const struct key *key, const struct err *err); /* NULL: nobody waits */
-    void *arg;
-};
-
-struct keys {
-    struct loop *loop;
-    const struct conf *conf;
-    struct store *store;
-    struct list entries;
-    struct map by_hash;
-    size_t count, legacy_count, managing; /* all; with a legacy hash only; that may manage */
-    struct list checks;                   /* struct check; the first one runs */
-    unsigned waiting;
-    bool closing;
-    struct deadline flush;
-};
-
-static struct str hash_key(const unsigned char *hash)
-{
-    return (struct str){(const char *)hash, HASH_SHA256_SIZE};
-}
-
-/* ---- the table ---- */
-
-static struct entry *entry_new(struct str name)
+struct entry *entry_new(void)
 {
     struct entry *e = mem_calloc(1, sizeof *e);
     list_init(&e->link);
-    e->name = mem_strndup(name.p ? name.p : "", name.n);
-    e->key.name = e->name;
+    list_init(&e->used);
     return e;
 }
 
-static void entry_add(struct keys *keys, struct entry *e)
+void entry_free(struct entry *e)
 {
-    list_push_front(&keys->entries, &e->link);
-    keys->count++;
-    keys->legacy_count += e->legacy != NULL;
-    keys->managing += (e->key.scopes & AUTH_MANAGEMENT) != 0;
-}
-
-static void entry_set_hash(struct keys *keys, struct entry *e, const void *hash)
-{
-    memcpy(e->hash, hash, sizeof e->hash);
-    e->hashed = true;
-    map_put(&keys->by_hash, hash_key(e->hash), e);
-}
-
-static void entry_free(struct entry *e)
-{
-    mem_free(e->legacy);
-    mem_free(e->name);
-    mem_free(e->ids);
+    if (!e)
+        return;
+    list_remove(&e->link);
+    list_remove(&e->used);
+    mem_free((char *)e->key.name);
+    mem_free((int64_t *)e->key.instance_ids);
+    mem_free(e->legacy_hash);
     mem_free(e);
 }
 
-static void entry_remove(struct keys *keys, struct entry *e)
+static int compare_ids(const void *a, const void *b)
 {
-    list_remove(&e->link);
-    if (e->hashed && map_get(&keys->by_hash, hash_key(e->hash)) == e)
-        map_remove(&keys->by_hash, hash_key(e->hash));
-    keys->count--;
-    keys->legacy_count -= e->legacy != NULL;
-    keys->managing -= (e->key.scopes & AUTH_MANAGEMENT) != 0;
-    entry_free(e);
+    const int64_t *left = a, *right = b;
+    return (*left > *right) - (*left < *right);
 }
 
-static struct entry *find_id(struct keys *keys, int64_t id)
+void entry_set_ids(struct entry *e, const int64_t *ids, size_t count)
 {
-    list_each (e, &keys->entries, struct entry, link)
-        if (id != 0 && e->key.id == id)
+    int64_t *sorted = mem_alloc((count + 1) * sizeof *sorted);
+    size_t kept = 0;
+    if (count)
+        memcpy(sorted, ids, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, compare_ids);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || sorted[i] != sorted[kept - 1])
+            sorted[kept++] = sorted[i];
+    e->key.instance_ids = sorted;
+    e->key.instance_count = kept;
+}
+
+bool entry_usable(const struct entry *e)
+{
+    return !e->revoked && (e->key.expires_at == 0 || clock_unix() < e->key.expires_at);
+}
+
+static struct str hash_text(const unsigned char sha256[HASH_SHA256_SIZE])
+{
+    return (struct str){(const char *)sha256, HASH_SHA256_SIZE};
+}
+
+static void count_scopes(struct keys *keys, const struct entry *e, bool add)
+{
+    size_t by = add ? 1 : (size_t)-1;
+    keys->inference_count += e->key.scopes & AUTH_INFERENCE ? by : 0;
+    keys->management_count += e->key.scopes & AUTH_MANAGEMENT ? by : 0;
+}
+
+struct entry *keys_entry(struct keys *keys, int64_t id)
+{
+    list_each (e, &keys->stored, struct entry, link) {
+        if (e->key.id == id)
             return e;
+    }
     return NULL;
 }
 
-static void add_configured(struct keys *keys, const char *const *list, unsigned scopes, const char *name)
+/* A key that the configuration has too keeps the configuration's rights. */
+static void index_hash(struct keys *keys, struct entry *e)
 {
-    unsigned char hash[HASH_SHA256_SIZE];
-    for (; *list; list++) {
-        struct entry *e = entry_new(str_from(name));
-        e->key.scopes = scopes;
-        entry_add(keys, e);
-        hash_sha256(*list, strlen(*list), hash);
-        entry_set_hash(keys, e, hash);
+    if (e->hashed && !map_get(&keys->by_hash, hash_text(e->sha256)))
+        map_put(&keys->by_hash, hash_text(e->sha256), e);
+}
+
+void keys_add(struct keys *keys, struct entry *e)
+{
+    list_push_front(&keys->stored, &e->link);
+    keys->stored_count++;
+    keys->legacy_count += e->legacy_hash != NULL;
+    count_scopes(keys, e, true);
+    index_hash(keys, e);
+}
+
+static void drop_legacy(struct keys *keys, struct entry *e)
+{
+    keys->legacy_count -= e->legacy_hash != NULL;
+    mem_free(e->legacy_hash);
+    e->legacy_hash = NULL;
+}
+
+void keys_set_hash(struct keys *keys, struct entry *e, const unsigned char sha256[HASH_SHA256_SIZE])
+{
+    memcpy(e->sha256, sha256, HASH_SHA256_SIZE);
+    e->hashed = true;
+    drop_legacy(keys, e);
+    index_hash(keys, e);
+}
+
+void keys_revoke(struct keys *keys, struct entry *e)
+{
+    e->revoked = true;
+    drop_legacy(keys, e);
+    list_remove(&e->used);
+    if (e->hashed && map_get(&keys->by_hash, hash_text(e->sha256)) == e)
+        map_remove(&keys->by_hash, hash_text(e->sha256));
+}
+
+static void on_bury(struct loop_soon *soon)
+{
+    struct keys *keys = container_of(soon, struct keys, bury);
+    list_each (e, &keys->dead, struct entry, link) {
+        entry_free(e);
     }
 }
 
-static unsigned read_scopes(struct str text)
+void keys_bury(struct keys *keys, struct entry *e)
 {
-    unsigned scopes = AUTH_NONE;
-    while (text.p && text.n) {
-        struct str word = str_cut(&text, ' ');
-        if (str_eq(word, STR("management")))
-            scopes |= AUTH_MANAGEMENT | AUTH_INFERENCE;
-        else if (str_eq(word, STR("inference")))
-            scopes |= AUTH_INFERENCE;
-    }
-    return scopes;
+    count_scopes(keys, e, false);
+    keys->stored_count--;
+    list_remove(&e->link);
+    list_push(&keys->dead, &e->link);
+    loop_soon(keys->loop, &keys->bury, on_bury);
 }
 
-static void load_key(struct keys *keys, const struct store_value *row)
+/* ---- the configuration's keys ---- */
+
+static bool add_configured(struct keys *keys, conf_SECRETS texts, unsigned scope, const char *option, struct err *err)
 {
-    struct entry *e = entry_new(row[1].text);
-    e->key.id = row[0].integer;
-    e->key.scopes = read_scopes(row[4].text);
-    e->key.mode = str_eq(row[5].text, STR("per_instance")) ? KEY_PER_INSTANCE : KEY_ALLOW_ALL;
-    e->key.expires_at = row[6].type == STORE_NULL ? 0 : row[6].integer;
-    e->key.created_at = row[7].integer;
-    e->key.updated_at = row[8].integer;
-    e->key.last_used_at = row[9].type == STORE_NULL ? 0 : row[9].integer;
-    if (row[2].type != STORE_NULL && row[2].text.n == HASH_SHA256_SIZE) {
-        entry_set_hash(keys, e, row[2].text.p);
-    } else if (row[3].type != STORE_NULL) {
-        e->legacy = mem_strndup(row[3].text.p, row[3].text.n);
+    for (; *texts; texts++) {
+        struct entry *e = entry_new();
+        if (!**texts) {
+            entry_free(e);
+            return err_set(err, ERR_CONFIG, "auth.%s holds an empty key: remove it.", option);
+        }
+        hash_sha256(*texts, strlen(*texts), e->sha256);
+        e->hashed = true;
+        struct entry *same = map_get(&keys->by_hash, hash_text(e->sha256));
+        if (same) { /* in both lists, or twice in one */
+            entry_free(e);
+            count_scopes(keys, same, false);
+            same->key.scopes |= scope;
+            count_scopes(keys, same, true);
+            continue;
+        }
+        e->key = (struct key){.name = mem_strdup(option), .scopes = scope};
+        list_push(&keys->configured, &e->link);
+        count_scopes(keys, e, true);
+        index_hash(keys, e);
     }
-    entry_add(keys, e);
+    return true;
 }
 
-static void add_permission(struct entry *e, int64_t instance_id)
+/* ---- imported keys ---- */
+
+static size_t list_legacy_hashes(void *owner, struct arena *arena, const struct legacy_hash **ret_hashes)
 {
-    e->ids = mem_realloc(e->ids, (e->key.instance_count + 1) * sizeof *e->ids);
-    e->ids[e->key.instance_count++] = instance_id;
-    e->key.instance_ids = e->ids;
+    struct keys *keys = owner;
+    struct legacy_hash *hashes = arena_alloc(arena, (keys->legacy_count + 1) * sizeof *hashes);
+    size_t count = 0;
+    list_each (e, &keys->stored, struct entry, link) {
+        if (e->legacy_hash && entry_usable(e))
+            hashes[count++] = (struct legacy_hash){e->key.id, arena_strdup(arena, e->legacy_hash)};
+    }
+    *ret_hashes = hashes;
+    return count;
 }
 
-static bool load(struct keys *keys, struct err *err)
+static void on_legacy_match(void *owner, int64_t id, const unsigned char sha256[HASH_SHA256_SIZE])
 {
-    struct arena arena;
-    struct store_result r[2];
-    static const struct store_statement statements[] = {
-        {.sql = "SELECT id, name, key_hash, legacy_hash, scopes, permission_mode, expires_at, created_at, updated_at, "
-                "last_used_at FROM api_keys ORDER BY id"},
-        {.sql = "SELECT key_id, instance_id FROM key_permissions ORDER BY key_id, instance_id"}};
-    arena_init(&arena);
-    bool good = store_transact_now(keys->store, statements, 2, &arena, r, err);
-    for (size_t n = 0; good && n < r[0].rows; n++)
-        load_key(keys, r[0].values + n * r[0].columns);
-    struct entry *e = NULL;
-    for (size_t n = 0; good && n < r[1].rows; n++) {
-        const struct store_value *row = r[1].values + n * r[1].columns;
-        if (!e || e->key.id != row[0].integer)
-            e = find_id(keys, row[0].integer);
-        if (e)
-            add_permission(e, row[1].integer);
-    }
-    arena_dispose(&arena);
-    return good;
+    struct keys *keys = owner;
+    struct entry *e = keys_entry(keys, id);
+    if (!e || !e->legacy_hash)
+        return; /* deleted meanwhile */
+    keys_set_hash(keys, e, sha256);
+    const struct store_statement keep = {.sql = "UPDATE api_keys SET key_hash = $1, legacy_hash = NULL WHERE id = $2",
+                                         .params = {store_blob(hash_text(sha256)), store_int(id)}};
+    store_transact(keys->store, &keep, 1, NULL, NULL);
 }
+
+/* ---- the whole ---- */
 
 struct keys *keys_new(struct loop *loop, const struct conf *conf, struct store *store, struct err *err)
 {
+    static const struct legacy_events events = {.hashes = list_legacy_hashes, .on_match = on_legacy_match};
     struct keys *keys = mem_calloc(1, sizeof *keys);
-    *keys = (struct keys){.loop = loop, .conf = conf, .store = store};
-    list_init(&keys->entries);
-    list_init(&keys->checks);
+    keys->loop = loop;
+    keys->conf = conf;
+    keys->store = store;
     map_init(&keys->by_hash);
-    if (!load(keys, err)) {
-        keys_free(keys);
-        return NULL;
+    list_init(&keys->configured);
+    list_init(&keys->stored);
+    list_init(&keys->dead);
+    list_init(&keys->used);
+    list_init(&keys->changes);
+    keys->legacy = legacy_new(loop, &events, keys);
+    if (add_configured(keys, conf->management_keys, AUTH_MANAGEMENT, "management_keys", err) &&
+        add_configured(keys, conf->inference_keys, AUTH_INFERENCE, "inference_keys", err) && keys_load(keys, err))
+        return keys;
+    keys_free(keys);
+    return NULL;
+}
+
+static void free_entries(struct list *entries)
+{
+    list_each (e, entries, struct entry, link) {
+        entry_free(e);
     }
-    add_configured(keys, conf->inference_keys, AUTH_INFERENCE, "configuration");
-    add_configured(keys, conf->management_keys, AUTH_MANAGEMENT | AUTH_INFERENCE, "configuration");
-    return keys;
 }
 
-static void flush(struct keys *keys);
-
-static void destroy(struct keys *keys)
+static void flush_uses(struct keys *keys)
 {
-    while (!list_empty(&keys->entries))
-        entry_remove(keys, list_first(&keys->entries, struct entry, link));
-    map_release(&keys->by_hash);
-    mem_free(keys);
+    struct store_statement writes[FLUSH_ROWS];
+    size_t count = 0;
+    while (!list_empty(&keys->used) && count < FLUSH_ROWS) {
+        struct entry *e = list_first(&keys->used, struct entry, used);
+        list_remove(&e->used);
+        writes[count++] = (struct store_statement){.sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2",
+                                                   .params = {store_int(e->key.last_used_at), store_int(e->key.id)}};
+    }
+    if (count)
+        store_transact(keys->store, writes, count, NULL, NULL);
 }
 
-static void check_free(struct check *c)
+static void flush_all_uses(struct keys *keys)
 {
-    list_remove(&c->link);
-    for (size_t n = 0; n < c->count; n++)
-        mem_free(c->candidates[n].legacy);
-    OPENSSL_cleanse(c->presented, strlen(c->presented));
-    mem_free(c->presented);
-    mem_free(c->candidates);
-    mem_free(c);
+    while (!list_empty(&keys->used))
+        flush_uses(keys);
 }
 
 void keys_free(struct keys *keys)
 {
     if (!keys)
         return;
-    flush(keys);
+    flush_all_uses(keys);
     deadline_cancel(keys->loop, &keys->flush);
-    keys->closing = true;
-    if (list_empty(&keys->checks)) {
-        destroy(keys);
-        return;
-    }
-    struct list *running = keys->checks.next; /* on the pool: it ends the rest */
-    while (running->next != &keys->checks)
-        check_free(container_of(running->next, struct check, link));
+    loop_soon_cancel(&keys->bury);
+    keys_forget_changes(keys);
+    legacy_free(keys->legacy);
+    free_entries(&keys->configured);
+    free_entries(&keys->stored);
+    free_entries(&keys->dead);
+    map_release(&keys->by_hash);
+    mem_free(keys);
 }
 
-/* ---- needed or not ---- */
+/* ---- asking ---- */
 
 static bool is_loopback(const char *address)
 {
-    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 || strcmp(address, "localhost") == 0;
+    struct in_addr four;
+    struct in6_addr six;
+    if (inet_pton(AF_INET, address, &four) == 1)
+        return ntohl(four.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, address, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
+/* An expired key counts: its end must not open the door to everybody. */
 bool keys_required(const struct keys *keys, enum auth_scope scope)
 {
-    const struct conf *conf = keys->conf;
-    int wanted = scope == AUTH_MANAGEMENT ? conf->require_management_auth : conf->require_inference_auth;
-    if (wanted != CONF_AUTO_VALUE)
-        return wanted == 1;
-    if (!is_loopback(conf->bind_address) && !conf->insecure)
-        return true;
-    return scope == AUTH_MANAGEMENT ? keys->managing > 0 : keys->count > keys->managing;
+    bool management = scope == AUTH_MANAGEMENT;
+    int required = management ? keys->conf->require_management_auth : keys->conf->require_inference_auth;
+    if (required != CONF_AUTO_VALUE)
+        return required;
+    return (management ? keys->management_count : keys->inference_count) > 0 || !is_loopback(keys->conf->bind_address);
 }
-
-/* ---- looking up ---- */
 
 static void on_flush(struct deadline *deadline)
 {
-    flush(container_of(deadline, struct keys, flush));
+    flush_all_uses(container_of(deadline, struct keys, flush));
 }
 
-static bool expired(const struct entry *e)
+static void note_use(struct keys *keys, struct entry *e)
 {
-    return e->key.expires_at != 0 && e->key.expires_at <= clock_unix();
+    e->key.last_used_at = clock_unix();
+    if (e->key.id == 0 || !list_empty(&e->used))
+        return;
+    list_push(&keys->used, &e->used);
+    if (!keys->flush.due_ms)
+        deadline_arm(keys->loop, &keys->flush, LIMIT_KEY_USE_MS, on_flush);
+}
+
+static struct entry *find(struct keys *keys, const unsigned char sha256[HASH_SHA256_SIZE])
+{
+    struct entry *e = map_get(&keys->by_hash, hash_text(sha256));
+    if (!e || CRYPTO_memcmp(e->sha256, sha256, HASH_SHA256_SIZE) != 0 || !entry_usable(e))
+        return NULL;
+    note_use(keys, e);
+    return e;
 }
 
 const struct key *keys_find(struct keys *keys, struct str presented)
 {
-    unsigned char hash[HASH_SHA256_SIZE];
-    hash_sha256(presented.p, presented.n, hash);
-    struct entry *e = map_get(&keys->by_hash, hash_key(hash));
-    if (!e || CRYPTO_memcmp(e->hash, hash, sizeof hash) != 0 || expired(e))
-        return NULL;
-    e->key.last_used_at = clock_unix();
-    if (e->key.id != 0 && !e->used) {
-        e->used = true;
-        if (keys->flush.due_ms == 0)
-            deadline_arm(keys->loop, &keys->flush, FLUSH_MS, on_flush);
-    }
-    return &e->key;
+    unsigned char sha256[HASH_SHA256_SIZE];
+    hash_sha256(presented.p, presented.n, sha256);
+    struct entry *e = find(keys, sha256);
+    return e ? &e->key : NULL;
 }
 
-static void flush(struct keys *keys)
+struct waiting_check {
+    struct keys *keys;
+    unsigned char sha256[HASH_SHA256_SIZE];
+    void (*on_key)(void *arg, const struct key *key, const struct err *err);
+    void *arg;
+};
+
+static void on_checked(void *arg)
 {
-    struct store_statement statements[FLUSH_AT_ONCE];
-    size_t count = 0;
-    list_each (e, &keys->entries, struct entry, link) {
-        if (!e->used)
-            continue;
-        e->used = false;
-        statements[count++] =
-            (struct store_statement){.sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2",
-                                     .params = {store_int(e->key.last_used_at), store_int(e->key.id)}};
-        if (count == FLUSH_AT_ONCE) {
-            store_transact(keys->store, statements, count, NULL, NULL);
-            count = 0;
-        }
-    }
-    if (count)
-        store_transact(keys->store, statements, count, NULL, NULL);
-}
-
-bool key_allows(const struct key *key, enum auth_scope scope)
-{
-    return (key->scopes & (unsigned)scope) == (unsigned)scope;
-}
-
-bool key_allows_instance(const struct key *key, int64_t instance_id)
-{
-    if (key->mode == KEY_ALLOW_ALL)
-        return true;
-    size_t low = 0, high = key->instance_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (key->instance_ids[middle] == instance_id)
-            return true;
-        if (key->instance_ids[middle] < instance_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return false;
-}
-
-/* ---- llamactl's keys ---- */
-
-static bool has_legacy_form(struct str key)
-{
-    size_t prefix = sizeof PREFIX - 1;
-    bool good = str_starts(key, STR(PREFIX)) && key.n == prefix + 2 * SECRET_BYTES;
-    for (size_t i = prefix; good && i < key.n; i++)
-        good = isxdigit((unsigned char)key.p[i]);
-    return good;
-}
-
-static void verify(struct loop_job *job)
-{
-    struct check *c = container_of(job, struct check, job);
-    for (c->matched = 0; c->matched < c->count; c->matched++)
-        if (argon2id_verify(c->candidates[c->matched].legacy, c->presented, strlen(c->presented)) == ARGON2_OK)
-            return;
-}
-
-static void verified(struct loop_job *job);
-
-static void check_begin(struct keys *keys)
-{
-    if (list_empty(&keys->checks))
-        return;
-    struct check *c = list_first(&keys->checks, struct check, link);
-    size_t n = 0;
-    c->candidates = mem_calloc(keys->legacy_count + 1, sizeof *c->candidates);
-    list_each (e, &keys->entries, struct entry, link)
-        if (e->legacy && !expired(e))
-            c->candidates[n++] = (struct candidate){e->key.id, mem_strdup(e->legacy)};
-    c->count = c->matched = n;
-    loop_work(keys->loop, &c->job, verify, verified);
-}
-
-/* The key is known now: from here on it is found like the others. */
-static void give_hash(struct keys *keys, struct entry *e, const char *presented)
-{
-    unsigned char hash[HASH_SHA256_SIZE];
-    hash_sha256(presented, strlen(presented), hash);
-    entry_set_hash(keys, e, hash);
-    mem_free(e->legacy);
-    e->legacy = NULL;
-    keys->legacy_count--;
-    struct store_statement statement = {.sql = "UPDATE api_keys SET key_hash = $1, legacy_hash = NULL WHERE id = $2",
-                                        .params = {store_blob(hash_key(hash)), store_int(e->key.id)}};
-    store_transact(keys->store, &statement, 1, NULL, NULL);
-    log_info("imported key recognised", "key=%lld name=%s", (long long)e->key.id, e->name);
-}
-
-static void verified(struct loop_job *job)
-{
-    struct check *c = container_of(job, struct check, job);
-    struct keys *keys = c->keys;
-    if (keys->closing) {
-        check_free(c);
-        destroy(keys);
-        return;
-    }
-    struct entry *e = c->matched < c->count ? find_id(keys, c->candidates[c->matched].id) : NULL;
-    if (e && e->legacy)
-        give_hash(keys, e, c->presented);
-    const struct key *key = keys_find(keys, str_from(c->presented));
-    void (*on_key)(void *, const struct key *, const struct err *) = c->on_key;
-    void *arg = c->arg;
-    if (on_key)
-        arena_forget(c->disposer);
-    check_free(c);
-    keys->waiting--;
-    check_begin(keys);
-    if (on_key)
-        on_key(arg, key, NULL);
-}
-
-static void on_caller_gone(void *arg)
-{
-    struct check *c = arg;
-    c->on_key = NULL;
+    struct waiting_check *w = arg;
+    struct entry *e = find(w->keys, w->sha256);
+    w->on_key(w->arg, e ? &e->key : NULL, NULL);
 }
 
 void keys_check(struct keys *keys, struct str presented, struct arena *arena,
@@ -419,242 +334,62 @@ void keys_check(struct keys *keys, struct str presented, struct arena *arena,
 {
     struct err err;
     const struct key *key = keys_find(keys, presented);
-    if (key || keys->legacy_count == 0 || !has_legacy_form(presented)) {
+    if (key || keys->legacy_count == 0 || !legacy_plausible(presented)) {
         on_key(arg, key, NULL);
         return;
     }
-    if (keys->waiting >= LIMIT_LEGACY_CHECKS) {
-        err_set(&err, ERR_RATE_LIMIT_EXCEEDED, "too many unknown keys are being checked; try again in a second");
-        err.retry_after_ms = 1000;
-        on_key(arg, NULL, &err);
+    struct waiting_check *w = arena_alloc(arena, sizeof *w);
+    *w = (struct waiting_check){.keys = keys, .on_key = on_key, .arg = arg};
+    hash_sha256(presented.p, presented.n, w->sha256);
+    if (legacy_check(keys->legacy, presented, w->sha256, arena, on_checked, w))
         return;
-    }
-    struct check *c = mem_calloc(1, sizeof *c);
-    *c = (struct check){.keys = keys, .on_key = on_key, .arg = arg};
-    c->presented = mem_strndup(presented.p, presented.n);
-    c->disposer = arena_on_dispose(arena, on_caller_gone, c);
-    list_push(&keys->checks, &c->link);
-    if (keys->waiting++ == 0)
-        check_begin(keys);
+    err_set(&err, ERR_SERVER_OVERLOADED, "Too many unknown keys are being checked; try again shortly.");
+    on_key(arg, NULL, &err);
 }
 
-/* ---- making ---- */
-
-struct creation {
-    struct keys *keys;
-    struct entry *entry; /* not in the table yet */
-    char clear[sizeof PREFIX + 2 * SECRET_BYTES];
-    struct arena_disposer *disposer;
-    void (*on_done)(void *arg, const struct key *key, const char *clear, const struct err *err);
-    void *arg;
-};
-
-static void make_secret(char *clear, size_t size)
+bool key_allows(const struct key *key, enum auth_scope scope)
 {
-    unsigned char secret[SECRET_BYTES];
-    char hex[2 * SECRET_BYTES + 1];
-    rand_bytes(secret, sizeof secret);
-    snprintf(clear, size, PREFIX "%s", hash_hex(secret, sizeof secret, hex));
-    OPENSSL_cleanse(secret, sizeof secret);
-    OPENSSL_cleanse(hex, sizeof hex);
+    unsigned scopes = key->scopes | (key->scopes & AUTH_MANAGEMENT ? AUTH_INFERENCE : 0);
+    return (scopes & scope) == (unsigned)scope;
 }
 
-static void on_creator_gone(void *arg)
+bool key_allows_instance(const struct key *key, int64_t instance_id)
 {
-    struct creation *c = arg;
-    c->on_done = NULL;
-}
-
-static void creation_end(struct creation *c, const struct err *err)
-{
-    if (c->on_done) {
-        arena_forget(c->disposer);
-        c->on_done(c->arg, err ? NULL : &c->entry->key, err ? NULL : c->clear, err);
-    }
-    OPENSSL_cleanse(c->clear, sizeof c->clear);
-    mem_free(c);
-}
-
-static void created(void *arg, const struct store_result *results, const struct err *err)
-{
-    struct creation *c = arg;
-    struct entry *e = c->entry;
-    unsigned char hash[HASH_SHA256_SIZE];
-    if (!results) {
-        entry_free(e);
-        c->entry = NULL;
-        creation_end(c, err);
-        return;
-    }
-    e->key.id = results[1].values[0].integer;
-    hash_sha256(c->clear, strlen(c->clear), hash);
-    entry_add(c->keys, e);
-    entry_set_hash(c->keys, e, hash);
-    creation_end(c, NULL);
-}
-
-static int by_number(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static struct entry *entry_of_request(const struct key_request *request)
-{
-    struct entry *e = entry_new(request->name);
-    e->key = (struct key){.name = e->name,
-                          .scopes = request->scopes,
-                          .mode = request->mode,
-                          .expires_at = request->expires_at,
-                          .created_at = clock_unix(),
-                          .updated_at = clock_unix()};
-    for (size_t n = 0; n < request->instance_count; n++)
-        add_permission(e, request->instance_ids[n]);
-    if (e->key.instance_count)
-        qsort(e->ids, e->key.instance_count, sizeof *e->ids, by_number);
-    return e;
-}
-
-#define SQL_COUNT "UPDATE counters SET value = value + 1 WHERE name = 'api_keys'"
-#define SQL_INSERT                                                                                                     \
-    "INSERT INTO api_keys (id, name, key_hash, scopes, permission_mode, expires_at, created_at, updated_at) "          \
-    "SELECT value, $1, $2, $3, $4, $5, $6, $6 FROM counters WHERE name = 'api_keys' RETURNING id"
-#define SQL_PERMIT                                                                                                     \
-    "INSERT INTO key_permissions (key_id, instance_id) SELECT value, $1 FROM counters WHERE name = 'api_keys'"
-
-/* The statements that store e; free with mem_free. *ret_count of them. */
-static struct store_statement *statements_of(const struct entry *e, struct str hash, size_t *ret_count)
-{
-    bool manages = (e->key.scopes & AUTH_MANAGEMENT) != 0;
-    struct store_statement *s = mem_calloc(2 + e->key.instance_count, sizeof *s);
-    s[0] = (struct store_statement){.sql = SQL_COUNT};
-    s[1] = (struct store_statement){
-        .sql = SQL_INSERT,
-        .params = {store_text(str_from(e->name)), store_blob(hash),
-                   store_text(manages ? STR("management inference") : STR("inference")),
-                   store_text(e->key.mode == KEY_PER_INSTANCE ? STR("per_instance") : STR("allow_all")),
-                   e->key.expires_at ? store_int(e->key.expires_at) : (struct store_value){.type = STORE_NULL},
-                   store_int(e->key.created_at)}};
-    for (size_t n = 0; n < e->key.instance_count; n++)
-        s[2 + n] = (struct store_statement){.sql = SQL_PERMIT, .params = {store_int(e->ids[n])}};
-    *ret_count = 2 + e->key.instance_count;
-    return s;
-}
-
-void keys_create(struct keys *keys, const struct key_request *request, struct arena *arena,
-                 void (*on_done)(void *arg, const struct key *key, const char *clear, const struct err *err), void *arg)
-{
-    struct err err;
-    if (keys->count >= LIMIT_KEYS) {
-        err_set(&err, ERR_CONFLICT, "there are %d keys already; delete some", LIMIT_KEYS);
-        on_done(arg, NULL, NULL, &err);
-        return;
-    }
-    struct creation *c = mem_calloc(1, sizeof *c);
-    unsigned char hash[HASH_SHA256_SIZE];
-    size_t count;
-    *c = (struct creation){.keys = keys, .entry = entry_of_request(request), .on_done = on_done, .arg = arg};
-    make_secret(c->clear, sizeof c->clear);
-    hash_sha256(c->clear, strlen(c->clear), hash);
-    c->disposer = arena_on_dispose(arena, on_creator_gone, c);
-    struct store_statement *statements = statements_of(c->entry, hash_key(hash), &count);
-    store_transact(keys->store, statements, count, created, c);
-    mem_free(statements);
-}
-
-const char *keys_first_management_key(struct keys *keys, struct arena *arena, struct err *err)
-{
-    if (!keys_required(keys, AUTH_MANAGEMENT))
-        return NULL;
-    list_each (e, &keys->entries, struct entry, link)
-        if ((e->key.scopes & AUTH_MANAGEMENT) && !expired(e))
-            return NULL;
-    struct key_request request = {.name = STR("first management key"), .scopes = AUTH_MANAGEMENT | AUTH_INFERENCE};
-    char clear[sizeof PREFIX + 2 * SECRET_BYTES];
-    unsigned char hash[HASH_SHA256_SIZE];
-    struct store_result results[2];
-    size_t count;
-    struct entry *e = entry_of_request(&request);
-    make_secret(clear, sizeof clear);
-    hash_sha256(clear, strlen(clear), hash);
-    struct store_statement *statements = statements_of(e, hash_key(hash), &count);
-    bool good = store_transact_now(keys->store, statements, count, arena, results, err);
-    mem_free(statements);
-    if (!good) {
-        entry_free(e);
-        return NULL;
-    }
-    e->key.id = results[1].values[0].integer;
-    entry_add(keys, e);
-    entry_set_hash(keys, e, hash);
-    return arena_strdup(arena, clear);
-}
-
-/* ---- deleting and listing ---- */
-
-struct deletion {
-    struct arena_disposer *disposer;
-    void (*on_done)(void *arg, const struct err *err);
-    void *arg;
-};
-
-static void on_deleter_gone(void *arg)
-{
-    struct deletion *d = arg;
-    d->on_done = NULL;
-}
-
-static void deleted(void *arg, const struct store_result *results, const struct err *err)
-{
-    struct deletion *d = arg;
-    if (d->on_done) {
-        arena_forget(d->disposer);
-        d->on_done(d->arg, results ? NULL : err);
-    }
-    mem_free(d);
-}
-
-void keys_delete(struct keys *keys, int64_t id, struct arena *arena, void (*on_done)(void *arg, const struct err *err),
-                 void *arg)
-{
-    struct err err;
-    struct entry *e = find_id(keys, id);
-    if (!e) {
-        err_set(&err, ERR_NOT_FOUND, "there is no key %lld", (long long)id);
-        on_done(arg, &err);
-        return;
-    }
-    entry_remove(keys, e);
-    struct deletion *d = mem_calloc(1, sizeof *d);
-    *d = (struct deletion){.on_done = on_done, .arg = arg};
-    d->disposer = arena_on_dispose(arena, on_deleter_gone, d);
-    struct store_statement statement = {.sql = "DELETE FROM api_keys WHERE id = $1", .params = {store_int(id)}};
-    store_transact(keys->store, &statement, 1, deleted, d);
+    return key->mode == KEY_ALLOW_ALL ||
+           bsearch(&instance_id, key->instance_ids, key->instance_count, sizeof instance_id, compare_ids);
 }
 
 const struct key *const *keys_list(struct keys *keys, struct arena *arena)
 {
+    const struct key **all = arena_alloc(arena, (keys->stored_count + 1) * sizeof *all);
     size_t count = 0;
-    const struct key **list = arena_calloc(arena, (keys->count + 1) * sizeof *list);
-    list_each (e, &keys->entries, struct entry, link)
-        if (e->key.id != 0)
-            list[count++] = &e->key;
-    return list;
+    list_each (e, &keys->stored, struct entry, link) {
+        all[count++] = &e->key;
+    }
+    all[count] = NULL;
+    return all;
 }
 
 const struct key *keys_get(struct keys *keys, int64_t id)
 {
-    const struct entry *e = find_id(keys, id);
+    struct entry *e = keys_entry(keys, id);
     return e ? &e->key : NULL;
 }
 
+static void forget_id(struct key *key, int64_t instance_id)
+{
+    int64_t *ids = (int64_t *)key->instance_ids;
+    int64_t *at = bsearch(&instance_id, ids, key->instance_count, sizeof *ids, compare_ids);
+    if (!at)
+        return;
+    key->instance_count--;
+    memmove(at, at + 1, (key->instance_count - (size_t)(at - ids)) * sizeof *ids);
+}
+
+/* A key that is just being made keeps the id; ids are never used twice, so it opens nothing. */
 void keys_forget_instance(struct keys *keys, int64_t instance_id)
 {
-    list_each (e, &keys->entries, struct entry, link) {
-        size_t kept = 0;
-        for (size_t n = 0; n < e->key.instance_count; n++)
-            if (e->ids[n] != instance_id)
-                e->ids[kept++] = e->ids[n];
-        e->key.instance_count = kept;
+    list_each (e, &keys->stored, struct entry, link) {
+        forget_id(&e->key, instance_id);
     }
 }

@@ -21,9 +21,9 @@ struct key {
     const char *name;
     unsigned scopes; /* enum auth_scope */
     enum key_mode mode;
-    int64_t expires_at; /* unix seconds; 0: never */
+    int64_t expires_at;                           /* unix seconds; 0: never */
     int64_t created_at, updated_at, last_used_at; /* 0: never used */
-    const int64_t *instance_ids; /* of KEY_PER_INSTANCE, ascending */
+    const int64_t *instance_ids;                  /* of KEY_PER_INSTANCE, ascending */
     size_t instance_count;
 };
 
@@ -31,14 +31,14 @@ struct keys;
 
 /* Reads the stored keys, blocking: for the start of the program. store and conf must outlive it. NULL and *err. */
 struct keys *keys_new(struct loop *loop, const struct conf *conf, struct store *store, struct err *err);
-void keys_free(struct keys *keys);
+void keys_free(struct keys *keys); /* writes the times of use that are not stored yet; before store_close */
 
 /* Whether routes of that scope ask for a key: conf's require_* switches; "auto" is true when the configuration or the
  * store has any key of that scope, or conf->bind_address is not a loopback one. */
 bool keys_required(const struct keys *keys, enum auth_scope scope);
 
 /* When management needs a key and there is none at all: makes one, stores its hash and returns the clear key (arena)
- * to be printed once. NULL: not needed. Blocking; at the start. */
+ * to be printed once. NULL: not needed (err->code is ERR_NONE), or it cannot be stored. Blocking; at the start. */
 const char *keys_first_management_key(struct keys *keys, struct arena *arena, struct err *err);
 
 /* The unexpired key that was presented, or NULL. Also notes its use (last_used_at is written to the store at most once
@@ -46,8 +46,9 @@ const char *keys_first_management_key(struct keys *keys, struct arena *arena, st
 const struct key *keys_find(struct keys *keys, struct str presented);
 
 /* As keys_find, and tries the legacy hashes of imported keys (Argon2id; one at a time on the pool, at most
- * LIMIT_LEGACY_CHECKS waiting; a key that matches gets its fast hash). on_key comes at once when there is nothing to
- * try, and not at all when the arena dies first. */
+ * LIMIT_LEGACY_CHECKS waiting, more are ERR_SERVER_OVERLOADED; a key that matches gets its fast hash). key is NULL when
+ * none fits; err is NULL when that is sure. on_key comes at once when there is nothing to try, and not at all when the
+ * arena dies first. */
 void keys_check(struct keys *keys, struct str presented, struct arena *arena,
                 void (*on_key)(void *arg, const struct key *key, const struct err *err), void *arg);
 
@@ -64,12 +65,14 @@ struct key_request {
 };
 
 /* Stores a new key; on_done gets it and its clear text ("llamactl-" and 64 hex digits; valid during the call), or an
- * error. Not called when the arena dies first; the key is then still made. */
+ * error: ERR_INVALID_PARAMETERS for an instance that does not exist, ERR_CONFLICT (at once) for the LIMIT_KEYS-th key.
+ * Not called when the arena dies first; the key is then still made. */
 void keys_create(struct keys *keys, const struct key_request *request, struct arena *arena,
                  void (*on_done)(void *arg, const struct key *key, const char *clear, const struct err *err),
                  void *arg);
 
-/* Takes effect at once here; on_done after it is stored. ERR_NOT_FOUND when there is none. */
+/* Takes effect at once here; on_done after it is stored. ERR_NOT_FOUND (at once) when there is none. A key that the
+ * store could not delete stays listed, opens nothing, and can be deleted again. */
 void keys_delete(struct keys *keys, int64_t id, struct arena *arena, void (*on_done)(void *arg, const struct err *err),
                  void *arg);
 

@@ -124,6 +124,7 @@
 #define LIMIT_STORE_RESULT  (64u << 20) /* bytes of one statement's result */
 #define LIMIT_LEGACY_CHECKS 4           /* presented keys waiting for Argon2id */
 #define LIMIT_KEYS          100000
+#define LIMIT_KEY_USE_MS    60000 /* a key's time of use waits so long to be stored */
 
 /* Downloads */
 #define LIMIT_FETCH_JOBS           64           /* jobs kept, ended ones too */

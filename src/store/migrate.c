@@ -1,6 +1,6 @@
 /* Schema versions. The table schema_version holds one row a step that was taken. Every step is a transaction together
- * with its row, under a lock that keeps a second daemon on the same PostgreSQL from taking it too; so a daemon that dies
- * in the middle leaves the version before. */
+ * with its row, under a lock that keeps a second daemon on the same PostgreSQL from taking it too; so a daemon that
+ * dies in the middle leaves the version before. */
 #include "store/engine.h"
 
 #include "base/buf.h"
@@ -38,9 +38,9 @@ static bool take_step(struct store_db *db, int64_t version, struct err *err)
     buf_init(&text, SCHEMA_BYTES);
     replace_words(&text, store_schemas[version - 1], db->engine->blob_type);
     buf_printf(&text, "\nINSERT INTO schema_version (version) VALUES (%lld);", (long long)version);
-    bool ok = buf_ok(&text) ? db->engine->script(db, text.data, err)
-                            : err_set(err, ERR_INTERNAL, "The database schema's step %lld is too long.",
-                                      (long long)version);
+    bool ok = buf_ok(&text)
+                  ? db->engine->script(db, text.data, err)
+                  : err_set(err, ERR_INTERNAL, "The database schema's step %lld is too long.", (long long)version);
     buf_release(&text);
     return ok;
 }
@@ -52,10 +52,11 @@ static bool step(struct store_db *db, bool *ret_more, struct err *err)
     if (!db->engine->begin_migration(db, err) || !read_version(db, &version, err))
         return false;
     if (version > store_schema_count)
-        return err_set(err, ERR_CONFIG,
-                       "The database was written by a newer inferd (schema %lld, this one knows %d): run that version, or "
-                       "restore a backup from before the upgrade.",
-                       (long long)version, store_schema_count);
+        return err_set(
+            err, ERR_CONFIG,
+            "The database was written by a newer inferd (schema %lld, this one knows %d): run that version, or "
+            "restore a backup from before the upgrade.",
+            (long long)version, store_schema_count);
     *ret_more = version < store_schema_count;
     if (*ret_more && !take_step(db, version + 1, err))
         return false;

@@ -1,9 +1,9 @@
 /* The queue between the loop and the database.
  *
- * One thread owns the database and runs one transaction after the other; so they come to it, and come back, in the order
- * of the calls. Two lists under one lock: calls that wait for the thread, and calls that wait for their callback. The
- * thread wakes the loop by a handle of the store's own, so that closing the store leaves no message behind that could
- * arrive later.
+ * One thread owns the database and runs one transaction after the other; so they come to it, and come back, in the
+ * order of the calls. Two lists under one lock: calls that wait for the thread, and calls that wait for their callback.
+ * The thread wakes the loop by a handle of the store's own, so that closing the store leaves no message behind that
+ * could arrive later.
  *
  * A call belongs to the thread from store_transact until it is in `ended`, except for on_done and arg, which only the
  * loop thread touches: this is how a caller can be forgotten without waiting for the database. */
@@ -243,7 +243,8 @@ static void check_texts(struct store_call *call, const struct store_statement *s
 {
     for (size_t i = 0; i < STORE_PARAMS; i++) {
         const struct store_value *v = &statement->params[i];
-        if (v->type == STORE_TEXT && (!utf8_valid(v->text.p, v->text.n) || (v->text.n && memchr(v->text.p, 0, v->text.n))))
+        if (v->type == STORE_TEXT &&
+            (!utf8_valid(v->text.p, v->text.n) || (v->text.n && memchr(v->text.p, 0, v->text.n))))
             err_set(&call->err, ERR_INVALID_PARAMETERS, "A text to be stored is not valid UTF-8, or holds a NUL.");
     }
 }

@@ -51,7 +51,7 @@ struct store_statement {
 /* Types are the columns' own; an expression that is no column is CAST to one in both engines. */
 struct store_result {
     size_t rows, columns;
-    int64_t changed; /* rows inserted, updated or deleted */
+    int64_t changed;                  /* rows inserted, updated or deleted */
     const struct store_value *values; /* rows * columns, row after row */
 };
 
@@ -66,9 +66,10 @@ void store_close(struct store *store);
 
 /* Runs the statements as one transaction: all or none. on_done (may be NULL: failures are logged) comes exactly once,
  * in a later turn: with count results, valid during the call, or NULL and the error: ERR_CONFLICT for a violated
- * uniqueness or reference, ERR_INSUFFICIENT_STORAGE for a full disk, ERR_INVALID_PARAMETERS for a text that is not UTF-8
- * or holds a NUL, ERR_IO otherwise (for PostgreSQL also: the connection broke during the commit, and the outcome is
- * unknown). More than LIMIT_STORE_CALLS unfinished calls: ERR_SERVER_OVERLOADED, through on_done too, out of turn. */
+ * uniqueness or reference, ERR_INSUFFICIENT_STORAGE for a full disk, ERR_INVALID_PARAMETERS for a text that is not
+ * UTF-8 or holds a NUL, ERR_IO otherwise (for PostgreSQL also: the connection broke during the commit, and the outcome
+ * is unknown). More than LIMIT_STORE_CALLS unfinished calls: ERR_SERVER_OVERLOADED, through on_done too, out of turn.
+ */
 struct store_call *store_transact(struct store *store, const struct store_statement *statements, size_t count,
                                   void (*on_done)(void *arg, const struct store_result *results, const struct err *err),
                                   void *arg);

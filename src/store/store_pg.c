@@ -1,8 +1,8 @@
 /* PostgreSQL over libpq: one connection, text parameters and results, made again by `begin` when it broke.
  *
  * A transaction is BEGIN, its statements, COMMIT, each a round trip. Whatever breaks before COMMIT is sent leaves
- * nothing behind, and store.c runs it again; a COMMIT without an answer may or may not have happened, and is reported as
- * just that. Messages carry what the server says in its primary message only: its details quote values. */
+ * nothing behind, and store.c runs it again; a COMMIT without an answer may or may not have happened, and is reported
+ * as just that. Messages carry what the server says in its primary message only: its details quote values. */
 #include "store/engine.h"
 
 #include <libpq-fe.h>
@@ -10,7 +10,7 @@
 #include "base/mem.h"
 
 /* Nobody else takes an advisory lock of this number: the text "inferd" read as a number. */
-#define MIGRATION_LOCK "115866926409316"
+#define MIGRATION_LOCK "115922885243492"
 
 /* Types by number, as in the server's catalogue pg_type: they never change. */
 enum { PG_BOOL = 16, PG_BYTEA = 17, PG_INT8 = 20, PG_INT2 = 21, PG_INT4 = 23, PG_FLOAT4 = 700, PG_FLOAT8 = 701 };
@@ -33,8 +33,8 @@ static bool fail_connection(struct pg_db *pg, struct err *err)
     for (char *p = why; *p; p++)
         *p = *p == '\n' ? ' ' : *p;
     struct str text = str_trim(str_from(why));
-    return err_set(err, ERR_IO, "PostgreSQL at %s does not answer: " STR_FMT, host && *host ? host : "its usual address",
-                   STR_ARG(text));
+    return err_set(err, ERR_IO, "PostgreSQL at %s does not answer: " STR_FMT,
+                   host && *host ? host : "its usual address", STR_ARG(text));
 }
 
 /* Class 22 (bad data) quotes the value even in the primary message. */
@@ -83,9 +83,10 @@ static void ignore_notice(void *arg, const char *text)
     (void)text;
 }
 
-static bool pg_connect_now(struct pg_db *pg, const char *url, struct err *err)
+static bool open_connection(struct pg_db *pg, const char *url, struct err *err)
 {
-    const char *const keys[] = {"connect_timeout", "tcp_user_timeout", "application_name", "dbname", "client_encoding", 0};
+    const char *const keys[] = {"connect_timeout", "tcp_user_timeout", "application_name",
+                                "dbname",          "client_encoding",  0};
     const char *const values[] = {"5", "30000", "inferd", url, "UTF8", 0};
     pg->conn = PQconnectdbParams(keys, values, 1); /* 1: dbname may be a URL, whose own values come first */
     if (PQstatus(pg->conn) != CONNECTION_OK)
@@ -130,7 +131,8 @@ static bool pg_commit(struct store_db *db, struct err *err)
     if (execute(pg, "COMMIT", err))
         return true;
     if (pg_lost(db))
-        err_set(err, ERR_IO, "The connection to PostgreSQL broke during a commit: whether the change was stored is unknown.");
+        err_set(err, ERR_IO,
+                "The connection to PostgreSQL broke during a commit: whether the change was stored is unknown.");
     return false;
 }
 
@@ -207,7 +209,8 @@ static bool read_result(const PGresult *result, struct arena *arena, struct stor
         for (int column = 0; column < columns && ok; column++)
             ok = add_value(&rows, result, row, column, err);
     bool read_only = strncmp(PQcmdStatus((PGresult *)result), "SELECT", 6) == 0; /* its count is of rows read */
-    store_rows_end(&rows, (size_t)columns, read_only ? 0 : strtoll(PQcmdTuples((PGresult *)result), NULL, 10), ret_result);
+    store_rows_end(&rows, (size_t)columns, read_only ? 0 : strtoll(PQcmdTuples((PGresult *)result), NULL, 10),
+                   ret_result);
     return ok;
 }
 
@@ -249,7 +252,7 @@ struct store_db *store_pg_open(const char *url, struct err *err)
 {
     struct pg_db *pg = mem_calloc(1, sizeof *pg);
     pg->db.engine = &pg_engine;
-    if (pg_connect_now(pg, url, err))
+    if (open_connection(pg, url, err))
         return &pg->db;
     pg_close(&pg->db);
     return NULL;

@@ -37,21 +37,25 @@ static struct sqlite_db *from_db(struct store_db *db)
 /* SQLite's messages name tables and columns, never values. */
 static bool fail(struct sqlite_db *s, struct err *err)
 {
-    int code = sqlite3_errcode(s->handle), system = sqlite3_system_errno(s->handle);
+    int code = sqlite3_errcode(s->handle) & 0xff, system = sqlite3_system_errno(s->handle);
     const char *why = sqlite3_errmsg(s->handle);
     bool io = code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
-    if (code == SQLITE_CONSTRAINT)
+    int rule = sqlite3_extended_errcode(s->handle);
+    if (rule == SQLITE_CONSTRAINT_UNIQUE || rule == SQLITE_CONSTRAINT_PRIMARYKEY ||
+        rule == SQLITE_CONSTRAINT_FOREIGNKEY)
         return err_set(err, ERR_CONFLICT, "The database refuses the change: %s.", why);
     if (code == SQLITE_FULL || (io && (system == ENOSPC || system == EDQUOT)))
         return err_set(err, ERR_INSUFFICIENT_STORAGE, "No room for the change to %s: make room on its disk.", s->path);
     if (code == SQLITE_NOTADB)
         return err_set(err, ERR_CONFIG,
-                       "%s is not an SQLite database; it was left as it is: set database.path to another file.", s->path);
+                       "%s is not an SQLite database; it was left as it is: set database.path to another file.",
+                       s->path);
     if (code == SQLITE_CORRUPT)
-        return err_set(err, ERR_CONFIG,
-                       "The database %s is damaged (%s); it was left as it is: restore a backup, or move it away to begin "
-                       "anew.",
-                       s->path, why);
+        return err_set(
+            err, ERR_CONFIG,
+            "The database %s is damaged (%s); it was left as it is: restore a backup, or move it away to begin "
+            "anew.",
+            s->path, why);
     return err_set(err, ERR_IO, "The database %s: %s.", s->path, why);
 }
 
@@ -119,16 +123,17 @@ static bool make_file(struct sqlite_db *s, bool *ret_made, struct err *err)
         return err_set(err, ERR_CONFIG, "The database %s is empty: restore a backup, or remove it to begin anew.",
                        s->path);
     if (stat(log, &st) == 0 && st.st_size > 0)
-        return err_set(err, ERR_CONFIG,
-                       "The database %s is gone, but its log %s is there: bring it back, or remove the log to begin anew.",
-                       s->path, log);
+        return err_set(
+            err, ERR_CONFIG,
+            "The database %s is gone, but its log %s is there: bring it back, or remove the log to begin anew.",
+            s->path, log);
     int fd = open(s->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_set(err, ERR_CONFIG, "The database %s cannot be made: %s.", s->path, strerror(errno));
     close(fd);
     *ret_made = true;
-    return sync_folder(s->path) || err_set(err, ERR_IO, "The folder of %s cannot be written: %s.", s->path,
-                                           strerror(errno));
+    return sync_folder(s->path) ||
+           err_set(err, ERR_IO, "The folder of %s cannot be written: %s.", s->path, strerror(errno));
 }
 
 static int note_problem(void *arg, int count, char **values, char **names)
@@ -144,11 +149,13 @@ static bool check_whole(struct sqlite_db *s, struct err *err)
 {
     struct buf problems;
     buf_init(&problems, LIMIT_ERR_MESSAGE);
-    bool ok = sqlite3_exec(s->handle, "PRAGMA quick_check(1)", note_problem, &problems, NULL) == SQLITE_OK || fail(s, err);
+    bool ok =
+        sqlite3_exec(s->handle, "PRAGMA quick_check(1)", note_problem, &problems, NULL) == SQLITE_OK || fail(s, err);
     if (ok && problems.len)
-        ok = err_set(err, ERR_CONFIG,
-                     "The database %s is damaged; it was left as it is: restore a backup, or move it away to begin anew. %s",
-                     s->path, problems.data);
+        ok = err_set(
+            err, ERR_CONFIG,
+            "The database %s is damaged; it was left as it is: restore a backup, or move it away to begin anew. %s",
+            s->path, problems.data);
     buf_release(&problems);
     return ok;
 }
@@ -167,8 +174,8 @@ static bool check_mark(struct sqlite_db *s, struct err *err)
     if (sqlite3_exec(s->handle, "PRAGMA application_id", note_number, &mark, NULL) != SQLITE_OK)
         return fail(s, err);
     return mark == APPLICATION_ID ||
-           err_set(err, ERR_CONFIG, "%s is the database of another program: set database.path to a file of inferd's own.",
-                   s->path);
+           err_set(err, ERR_CONFIG,
+                   "%s is the database of another program: set database.path to a file of inferd's own.", s->path);
 }
 
 static bool setup(struct sqlite_db *s, bool made, struct err *err)
