@@ -148,8 +148,9 @@ static bool check_bind(const struct app *app, struct err *err)
         (keys_required(app->keys, AUTH_MANAGEMENT) && keys_required(app->keys, AUTH_INFERENCE)))
         return true;
     return err_set(err, ERR_CONFIG,
-                   "server.bind_address = \"%s\" lets other machines in and authentication is switched off in [auth]; "
-                   "switch it on, bind 127.0.0.1, or start with --insecure",
+                   "server.bind_address = \"%s\" lets other machines in, and not all routes ask for a key; set "
+                   "require_management_auth and require_inference_auth in [auth] to true (a first key is made and shown), "
+                   "give keys, bind 127.0.0.1, or start with --insecure",
                    conf->bind_address);
 }
 

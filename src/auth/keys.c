@@ -280,7 +280,9 @@ bool keys_required(const struct keys *keys, enum auth_scope scope)
     int required = management ? keys->conf->require_management_auth : keys->conf->require_inference_auth;
     if (required != CONF_AUTO_VALUE)
         return required;
-    return (management ? keys->management_count : keys->inference_count) > 0 || !is_loopback(keys->conf->bind_address);
+    bool any = keys->management_count > 0 || keys->inference_count > 0;
+    return (management ? keys->management_count : keys->inference_count) > 0 ||
+           (any && !is_loopback(keys->conf->bind_address));
 }
 
 static void on_flush(struct deadline *deadline)

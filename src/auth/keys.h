@@ -34,7 +34,7 @@ struct keys *keys_new(struct loop *loop, const struct conf *conf, struct store *
 void keys_free(struct keys *keys); /* writes the times of use that are not stored yet; before store_close */
 
 /* Whether routes of that scope ask for a key: conf's require_* switches; "auto" is true when the configuration or the
- * store has any key of that scope, or conf->bind_address is not a loopback one. */
+ * store has a key of that scope, or any key and conf->bind_address is not a loopback one. */
 bool keys_required(const struct keys *keys, enum auth_scope scope);
 
 /* When management needs a key and there is none at all: makes one, stores its hash and returns the clear key (arena)

@@ -390,7 +390,7 @@ static void put_info(struct json *j)
     json_put_string(j, "version", INFERD_VERSION);
     json_put_string(j, "description",
                     "Models by OpenAI's protocol under /v1, instances and their files under /api/v1.\n\n"
-                    "Keys are asked for when the configuration or the store has one, when other machines can connect, "
+                    "Keys are asked for when the configuration or the store has one, "
                     "or when the configuration says so. A key may also be sent as ?api_key=, for clients that cannot "
                     "set headers.\n\n"
                     "A request that matches no route, or that is not valid HTTP, is answered in OpenAI's error format. "

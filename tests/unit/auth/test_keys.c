@@ -311,10 +311,17 @@ static void test_required_by_address_and_switch(void **state)
     } cases[] = {{"127.0.0.1", false}, {"127.8.9.1", false},  {"::1", false},     {"0.0.0.0", true},
                  {"::", true},         {"192.168.1.2", true}, {"128.0.0.1", true}};
     (void)state;
+    static const char *const inference[] = {"i", NULL};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        conf.bind_address = cases[i].address;
+        assert_false(keys_required(keys, AUTH_MANAGEMENT) || keys_required(keys, AUTH_INFERENCE));
+    }
+    conf.inference_keys = inference;
+    reopen();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         conf.bind_address = cases[i].address;
         assert_int_equal(keys_required(keys, AUTH_MANAGEMENT), cases[i].required);
-        assert_int_equal(keys_required(keys, AUTH_INFERENCE), cases[i].required);
+        assert_true(keys_required(keys, AUTH_INFERENCE));
     }
     conf.require_inference_auth = 0;
     assert_false(keys_required(keys, AUTH_INFERENCE));
