@@ -34,15 +34,19 @@ static struct sqlite_db *from_db(struct store_db *db)
     return container_of(db, struct sqlite_db, db);
 }
 
+static bool is_conflict(int extended)
+{
+    return extended == SQLITE_CONSTRAINT_UNIQUE || extended == SQLITE_CONSTRAINT_PRIMARYKEY ||
+           extended == SQLITE_CONSTRAINT_FOREIGNKEY;
+}
+
 /* SQLite's messages name tables and columns, never values. */
 static bool fail(struct sqlite_db *s, struct err *err)
 {
     int code = sqlite3_errcode(s->handle) & 0xff, system = sqlite3_system_errno(s->handle);
     const char *why = sqlite3_errmsg(s->handle);
     bool io = code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
-    int rule = sqlite3_extended_errcode(s->handle);
-    if (rule == SQLITE_CONSTRAINT_UNIQUE || rule == SQLITE_CONSTRAINT_PRIMARYKEY ||
-        rule == SQLITE_CONSTRAINT_FOREIGNKEY)
+    if (is_conflict(sqlite3_extended_errcode(s->handle)))
         return err_set(err, ERR_CONFLICT, "The database refuses the change: %s.", why);
     if (code == SQLITE_FULL || (io && (system == ENOSPC || system == EDQUOT)))
         return err_set(err, ERR_INSUFFICIENT_STORAGE, "No room for the change to %s: make room on its disk.", s->path);
@@ -108,15 +112,53 @@ static bool sync_folder(const char *path)
     return ok;
 }
 
-/* Makes the file, for its owner alone. An existing one is not opened here: closing it again would drop the locks that
+static void remove_draft(const char *draft)
+{
+    char journal[PATH_MAX + 24];
+    snprintf(journal, sizeof journal, "%s-journal", draft);
+    unlink(journal);
+    unlink(draft);
+}
+
+/* A database of ours without tables, for its owner alone. */
+static bool write_draft(struct sqlite_db *s, const char *draft, struct err *err)
+{
+    char mark[64];
+    snprintf(mark, sizeof mark, "PRAGMA application_id = %d", APPLICATION_ID);
+    int fd = open(draft, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set(err, ERR_CONFIG, "The database %s cannot be made: %s.", s->path, strerror(errno));
+    close(fd);
+    bool ok = (sqlite3_open_v2(draft, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK &&
+               sqlite3_exec(s->handle, mark, NULL, NULL, NULL) == SQLITE_OK) ||
+              fail(s, err);
+    sqlite3_close(s->handle);
+    s->handle = NULL;
+    return ok;
+}
+
+/* Written under another name, so that whatever ends us on the way leaves no half a file to stumble over. */
+static bool make_new(struct sqlite_db *s, struct err *err)
+{
+    char draft[PATH_MAX + 8];
+    snprintf(draft, sizeof draft, "%s.new", s->path);
+    remove_draft(draft); /* an earlier one's; the lock is ours */
+    if (!write_draft(s, draft, err)) {
+        remove_draft(draft);
+        return false;
+    }
+    return (rename(draft, s->path) == 0 && sync_folder(s->path)) ||
+           err_set(err, ERR_IO, "The folder of %s cannot be written: %s.", s->path, strerror(errno));
+}
+
+/* Makes the file if there is none. An existing one is not opened here: closing it again would drop the locks that
  * SQLite holds for this process. */
-static bool make_file(struct sqlite_db *s, bool *ret_made, struct err *err)
+static bool make_file(struct sqlite_db *s, struct err *err)
 {
     char log[PATH_MAX + 8];
     struct stat st;
     snprintf(log, sizeof log, "%s-wal", s->path);
     bool has_file = stat(s->path, &st) == 0;
-    *ret_made = false;
     if (has_file && st.st_size > 0)
         return true;
     if (has_file)
@@ -127,13 +169,7 @@ static bool make_file(struct sqlite_db *s, bool *ret_made, struct err *err)
             err, ERR_CONFIG,
             "The database %s is gone, but its log %s is there: bring it back, or remove the log to begin anew.",
             s->path, log);
-    int fd = open(s->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_set(err, ERR_CONFIG, "The database %s cannot be made: %s.", s->path, strerror(errno));
-    close(fd);
-    *ret_made = true;
-    return sync_folder(s->path) ||
-           err_set(err, ERR_IO, "The folder of %s cannot be written: %s.", s->path, strerror(errno));
+    return make_new(s, err);
 }
 
 static int note_problem(void *arg, int count, char **values, char **names)
@@ -178,14 +214,12 @@ static bool check_mark(struct sqlite_db *s, struct err *err)
                    "%s is the database of another program: set database.path to a file of inferd's own.", s->path);
 }
 
-static bool setup(struct sqlite_db *s, bool made, struct err *err)
+static bool setup(struct sqlite_db *s, struct err *err)
 {
-    char mark[64];
-    snprintf(mark, sizeof mark, "PRAGMA application_id = %d", APPLICATION_ID);
     sqlite3_busy_timeout(s->handle, BUSY_MS);
     /* Until the file is known to be whole, closing must not copy the log into it. */
     sqlite3_db_config(s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    if (made ? !execute(s, mark, err) : !check_whole(s, err) || !check_mark(s, err))
+    if (!check_whole(s, err) || !check_mark(s, err))
         return false;
     sqlite3_db_config(s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     return execute(s,
@@ -332,11 +366,9 @@ static bool open_handle(struct sqlite_db *s, struct err *err)
 struct store_db *store_sqlite_open(const char *path, struct err *err)
 {
     struct sqlite_db *s = mem_calloc(1, sizeof *s);
-    bool made;
     s->db.engine = &sqlite_engine;
     s->lock_fd = -1;
-    if (find_path(path, s->path, err) && take_lock(s, err) && make_file(s, &made, err) && open_handle(s, err) &&
-        setup(s, made, err))
+    if (find_path(path, s->path, err) && take_lock(s, err) && make_file(s, err) && open_handle(s, err) && setup(s, err))
         return &s->db;
     sqlite_close(&s->db);
     return NULL;
