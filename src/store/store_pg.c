@@ -83,6 +83,16 @@ static void ignore_notice(void *arg, const char *text)
     (void)text;
 }
 
+/* libpq's words for a URL that it cannot read may hold the password. */
+static bool check_url(const char *url, struct err *err)
+{
+    PQconninfoOption *parts = PQconninfoParse(url, NULL);
+    PQconninfoFree(parts);
+    return parts || err_set(err, ERR_CONFIG,
+                            "database.path is no PostgreSQL URL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+                            "other characters of a part as %%XX.");
+}
+
 static bool open_connection(struct pg_db *pg, const char *url, struct err *err)
 {
     const char *const keys[] = {"connect_timeout", "tcp_user_timeout", "application_name",
@@ -252,7 +262,7 @@ struct store_db *store_pg_open(const char *url, struct err *err)
 {
     struct pg_db *pg = mem_calloc(1, sizeof *pg);
     pg->db.engine = &pg_engine;
-    if (open_connection(pg, url, err))
+    if (check_url(url, err) && open_connection(pg, url, err))
         return &pg->db;
     pg_close(&pg->db);
     return NULL;
