@@ -51,7 +51,8 @@ unsigned long long evict_memory_available(void)
     return least_known(machine, group > used ? group - used : group ? 1 : 0);
 }
 
-enum scope { SCOPE_MODELS, SCOPE_NAMED, SCOPE_GROUP, SCOPE_MEMORY, SCOPES };
+/* The narrowest first: who goes for a group makes room under the wider limits too. */
+enum scope { SCOPE_MODELS, SCOPE_GROUP, SCOPE_NAMED, SCOPE_MEMORY };
 
 struct ledger {
     unsigned count;        /* instances that hold a place */
@@ -167,8 +168,8 @@ static bool all_pinned(struct instance *wanted, enum scope scope)
 static enum evict_answer refuse(const struct instance *wanted, enum scope scope, unsigned limit, const char *why,
                                 struct err *err)
 {
-    static const char *const keys[] = {"cache.max_cached_models", "instances.max_running_instances",
-                                       "instances.group_limits", "memory"};
+    static const char *const keys[] = {"cache.max_cached_models", "instances.group_limits",
+                                       "instances.max_running_instances", "memory"};
     if (scope == SCOPE_MEMORY)
         err_set(err, ERR_INSUFFICIENT_MEMORY, "there is no memory left for '%s' (about %.1f GB)%s", wanted->name,
                 (double)wanted->memory_estimate / 1e9, why);
