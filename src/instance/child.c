@@ -227,7 +227,9 @@ struct child *child_new(struct loop *loop, const struct child_options *o, const 
         close(pipe_ends[1]);
     mem_free(environment);
     if (rc != 0) {
-        err_set(err, ERR_START_FAILED, "%s cannot be started: %s", o->argv[0], uv_strerror(rc));
+        bool nowhere = o->cwd && access(o->cwd, X_OK) != 0;
+        err_set(err, ERR_START_FAILED, "%s cannot be started%s%s: %s", o->argv[0], nowhere ? " in " : "",
+                nowhere ? o->cwd : "", uv_strerror(rc));
         c->exited = true;
         child_free(c);
         return NULL;
