@@ -258,7 +258,8 @@ static void settle_unload_calls(struct instance *i)
     }
 }
 
-/* A request may have come while the old process was ending: it gets a new one. */
+/* A request may have come while the old process was ending: it gets a new one, but behind those for whom the old one
+ * had to go. */
 static void do_gone(struct instance *i)
 {
     process_gone(i);
@@ -270,7 +271,7 @@ static void do_gone(struct instance *i)
     if (i->waiting > 0 && (i->all->stopping || i->going))
         do_end_waiters(i);
     else if (i->waiting > 0)
-        instance_try_start(i);
+        instance_fire(i, EVENT_ENQUEUE);
     instances_look_at_queue(i->all);
 }
 
