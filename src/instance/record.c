@@ -460,7 +460,7 @@ void instance_start(struct instance *i, struct arena *arena, instance_on_done *o
         }
         i->wanted = true; /* keeps a place in the queue */
         instance_fire(i, answer == EVICT_ROOM ? EVENT_START : EVENT_ENQUEUE);
-    } else {
+    } else if (i->state != INSTANCE_QUEUED) { /* there it keeps its place: it has no room yet */
         instance_fire(i, EVENT_START);
     }
     want(i, true, arena, on_done, arg);
