@@ -286,11 +286,15 @@ void instances_create(struct instances *all, struct str name, const json_t *body
 
 /* ---- changing ---- */
 
-/* Whether a running process would not be the same under the new options. */
-static bool process_differs(const json_t *a, const json_t *b)
+/* Whether a running process would not be the same under the new options. docker_enabled has a default, so what it
+ * means is compared, not whether it was said: what was shown can be put back. */
+static bool process_differs(const struct options *old, const struct options *new)
 {
-    static const char *const seen[] = {"backend_type",   "backend_options",  "environment",
-                                       "docker_enabled", "command_override", "preset_ini"};
+    static const char *const seen[] = {"backend_type", "backend_options", "environment", "command_override",
+                                       "preset_ini"};
+    const json_t *a = old->document, *b = new->document;
+    if (old->docker != new->docker)
+        return true;
     for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
         const json_t *x = json_object_get(a, seen[i]), *y = json_object_get(b, seen[i]);
         if (x != y && !(x && y && json_equal(x, y)))
@@ -315,7 +319,7 @@ static void updated(void *arg, const struct store_result *results, const struct 
         change_end(c, NULL, err ? err : &own);
         return;
     }
-    bool differs = process_differs(i->options.document, options.document);
+    bool differs = process_differs(&i->options, &options);
     options_release(&i->options);
     i->options = options;
     i->updated_at = clock_unix();
