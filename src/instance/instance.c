@@ -532,6 +532,7 @@ struct instances *instances_new(struct loop *loop, const struct conf *conf, cons
     list_init(&all->list);
     list_init(&all->watchers);
     list_init(&all->nodes);
+    list_init(&all->creations);
     list_init(&all->refreshes);
     map_init(&all->by_model);
     map_init(&all->by_name);

@@ -93,6 +93,7 @@ struct instances {
     struct list watchers;  /* struct watcher */
     unsigned telling;      /* depth of watchers_tell */
     struct list nodes;     /* struct node */
+    struct list creations; /* struct change: on their way to the store, see record.c */
     struct list refreshes; /* struct refresh, see router.c */
     struct map flags;      /* program -> struct known_flags, see flag_check.c */
     bool stopping;

@@ -23,6 +23,7 @@
 
 /* A call to the store on behalf of a request, which may go first. */
 struct change {
+    struct list link; /* of all->creations, or of nothing */
     struct instances *all;
     struct instance *instance; /* NULL: being created */
     char *name;
@@ -44,6 +45,7 @@ static struct change *change_new(struct instances *all, struct instance *i, stru
 {
     struct change *c = mem_calloc(1, sizeof *c);
     *c = (struct change){.all = all, .instance = i, .on_done = on_done, .arg = arg};
+    list_init(&c->link);
     c->disposer = arena_on_dispose(arena, on_caller_gone, c);
     return c;
 }
@@ -54,6 +56,7 @@ static void change_end(struct change *c, struct instance *i, const struct err *e
     void *arg = c->arg;
     if (on_done)
         arena_forget(c->disposer);
+    list_remove(&c->link);
     json_decref(c->document);
     mem_free(c->name);
     mem_free(c);
@@ -203,7 +206,20 @@ static bool check_free(const struct instances *all, const struct instance *self,
         if (i != self && i->kind == KIND_NAMED && (options_port(i->newest) == port || (i->child && i->port == port)))
             return err_set_param(err, ERR_CONFLICT, "backend_options.port", "port %d belongs to instance '%s'", port,
                                  i->name);
+    list_each (c, &all->creations, struct change, link)
+        if (options_port(c->document) == port)
+            return err_set_param(err, ERR_CONFLICT, "backend_options.port", "port %d belongs to instance '%s'", port,
+                                 c->name);
     return true;
+}
+
+/* Those that exist and those that are being made. */
+static int64_t count_all(const struct instances *all)
+{
+    int64_t count = (int64_t)all->by_name.count;
+    list_each (c, &all->creations, struct change, link)
+        count++;
+    return count;
 }
 
 static void created(void *arg, const struct store_result *results, const struct err *err)
@@ -265,7 +281,7 @@ void instances_create(struct instances *all, struct str name, const json_t *body
     if (good && instances_find(all, name))
         good = err_set(&err, ERR_CONFLICT, "there is already an instance '" STR_FMT "'", STR_ARG(name));
     int64_t most = all->conf->max_instances >= 0 ? all->conf->max_instances : LIMIT_INSTANCES;
-    if (good && (int64_t)all->by_name.count >= most)
+    if (good && count_all(all) >= most)
         good = err_set(&err, ERR_CONFLICT, "there may be %lld instances (instances.max_instances), and there are",
                        (long long)most);
     if (!good) {
@@ -277,6 +293,7 @@ void instances_create(struct instances *all, struct str name, const json_t *body
     struct change *c = change_new(all, NULL, arena, on_done, arg);
     c->name = mem_strndup(name.p, name.n);
     c->document = document;
+    list_push(&all->creations, &c->link);
     if (is_remote(all, &options))
         nodes_create(all, str_from(c->name), document, options.nodes, placed, c);
     else
