@@ -150,6 +150,7 @@ static bool begin_request(struct http_conn *c, const char *bytes, size_t n, stru
         false;
     c->on_data = NULL;
     c->on_end = NULL;
+    c->collector = NULL; /* of the request before: it died with that arena */
     set_state(c, CONN_REQUEST);
     deadline_cancel(c->server->loop, &c->deadline);
     http_body_init(&c->body, HTTP_BODY_UNTIL_CLOSE, 0);

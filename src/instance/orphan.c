@@ -13,6 +13,7 @@
 #include "obs/log.h"
 
 #define MOST_ORPHANS 4096
+#define MOST_ROUNDS  8
 
 /* By descriptor, so that a number that is used anew meanwhile is not mistaken for the old process. */
 static int process_open(pid_t pid)
@@ -81,11 +82,8 @@ static void wait_all(const int *fds, unsigned count, uint64_t until_ms)
     }
 }
 
-unsigned orphans_end(const char *owner)
+static unsigned end_those_there(const char *mark, int *fds)
 {
-    char mark[96];
-    int *fds = mem_calloc(MOST_ORPHANS, sizeof *fds);
-    snprintf(mark, sizeof mark, "INFERD_OWNER=%s", owner);
     unsigned count = collect(mark, fds);
     for (unsigned i = 0; i < count; i++)
         process_signal(fds[i], SIGTERM);
@@ -95,6 +93,20 @@ unsigned orphans_end(const char *owner)
     wait_all(fds, count, clock_ms() + LIMIT_ORPHAN_MS);
     for (unsigned i = 0; i < count; i++)
         close(fds[i]);
-    mem_free(fds);
     return count;
+}
+
+/* Looked at again until nobody is there: one that is ending may start another. */
+unsigned orphans_end(const char *owner)
+{
+    char mark[96];
+    unsigned all = 0, count = 1;
+    int *fds = mem_calloc(MOST_ORPHANS, sizeof *fds);
+    snprintf(mark, sizeof mark, "INFERD_OWNER=%s", owner);
+    for (unsigned round = 0; count > 0 && round < MOST_ROUNDS; round++) {
+        count = end_those_there(mark, fds);
+        all += count;
+    }
+    mem_free(fds);
+    return all;
 }

@@ -874,6 +874,7 @@ class Bad(Case):
     def test_a_backend_that_dies_under_its_requests(self):
         with Manager("default_restart_delay = 0") as server:
             server.command("i")
+            events = self.events(server)
             server.run("i")
             streams = [server.numbered("i", 1000, 0.02) for _ in range(3)]
             for stream in streams:
@@ -884,6 +885,7 @@ class Bad(Case):
                 with self.assertRaises((EOFError, ValueError, OSError)):
                     list(stream.body())
                 stream.close()
+            events.state("i", "restarting") # until it is known, a request meets a closed port
             self.assertEqual(server.chat("i")[0], 200) # waits for the new process
 
     def test_put_merges_and_keeps_what_it_was_not_told(self):
