@@ -14,6 +14,10 @@ add_executable(fetch_driver tools/fetch_driver.c)
 target_link_libraries(fetch_driver PRIVATE inferd_gateway)
 list(APPEND test_environment "FETCH_DRIVER=$<TARGET_FILE:fetch_driver>")
 
+add_executable(argon2_phc tools/argon2_phc.c)
+target_link_libraries(argon2_phc PRIVATE inferd_gateway)
+list(APPEND test_environment "ARGON2_PHC=$<TARGET_FILE:argon2_phc>")
+
 file(GLOB system_tests CONFIGURE_DEPENDS sys/test_*.py)
 foreach(script IN LISTS system_tests)
   get_filename_component(name ${script} NAME_WE)

@@ -2,6 +2,7 @@
  * store (keys keep their Argon2id hashes until they are first presented, then get a fast one); a configuration file
  * becomes an inferd.toml. The old files are only read. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 
@@ -83,12 +84,22 @@ static sqlite3_stmt *query(const struct import *im, const char *sql, struct err 
     return NULL;
 }
 
+/* A file damaged in the middle must not pass for a short one. */
+static bool read_to_end(const struct import *im, int rc, struct err *err)
+{
+    return rc == SQLITE_DONE ||
+           err_set(err, ERR_CONFIG, "llamactl's database cannot be read to its end: %s", sqlite3_errmsg(im->db));
+}
+
 static size_t count_rows(const struct import *im, const char *sql, struct err *err)
 {
     size_t count = 0;
     sqlite3_stmt *statement = query(im, sql, err);
-    if (statement && sqlite3_step(statement) == SQLITE_ROW)
+    int rc = statement ? sqlite3_step(statement) : SQLITE_ERROR;
+    if (rc == SQLITE_ROW)
         count = (size_t)sqlite3_column_int64(statement, 0);
+    else if (statement)
+        read_to_end(im, rc, err);
     sqlite3_finalize(statement);
     return count;
 }
@@ -154,17 +165,31 @@ static void take_instance(struct import *im, sqlite3_stmt *row, struct old_row *
     free(text);
 }
 
+/* Imported before: its hash may have changed since, its name and birth have not. */
+static bool key_taken(struct import *im, struct store_value name, int64_t created_at)
+{
+    struct err err;
+    struct store_result result;
+    struct store_statement find = {.sql = "SELECT id FROM api_keys WHERE name = $1 AND created_at = $2",
+                                   .params = {name, store_int(created_at)}};
+    return !store_transact_now(im->store, &find, 1, &im->arena, &result, &err) || result.rows > 0;
+}
+
 static void take_key(struct import *im, sqlite3_stmt *row, struct old_row *to)
 {
+    struct store_value name = column_text(im, row, 1);
+    if (key_taken(im, name, sqlite3_column_int64(row, 5))) {
+        fprintf(stderr, "inferd: key '" STR_FMT "' is left out: it was imported before\n", STR_ARG(name.text));
+        return;
+    }
     to->taken = true;
-    add_statement(
-        im, (struct store_statement){
-                .sql = "INSERT INTO api_keys (id, name, legacy_hash, scopes, permission_mode, expires_at, "
-                       "created_at, updated_at, last_used_at) "
-                       "VALUES ($1, $2, $3, 'inference', $4, $5, $6, $7, $8)",
-                .params = {store_int(to->new_id), column_text(im, row, 1), column_text(im, row, 2),
-                           column_text(im, row, 3), column_int_or_null(row, 4), store_int(sqlite3_column_int64(row, 5)),
-                           store_int(sqlite3_column_int64(row, 6)), column_int_or_null(row, 7)}});
+    add_statement(im, (struct store_statement){
+                          .sql = "INSERT INTO api_keys (id, name, legacy_hash, scopes, permission_mode, expires_at, "
+                                 "created_at, updated_at, last_used_at) "
+                                 "VALUES ($1, $2, $3, 'inference', $4, $5, $6, $7, $8)",
+                          .params = {store_int(to->new_id), name, column_text(im, row, 2), column_text(im, row, 3),
+                                     column_int_or_null(row, 4), store_int(sqlite3_column_int64(row, 5)),
+                                     store_int(sqlite3_column_int64(row, 6)), column_int_or_null(row, 7)}});
 }
 
 static bool take_table(struct import *im, const char *count_sql, const char *sql, const char *counter,
@@ -182,14 +207,16 @@ static bool take_table(struct import *im, const char *count_sql, const char *sql
     sqlite3_stmt *statement = query(im, sql, err);
     if (!statement)
         return false;
-    while (*ret_count < room && sqlite3_step(statement) == SQLITE_ROW) {
+    int rc = SQLITE_DONE;
+    while (*ret_count < room && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
         struct old_row *to = &rows[*ret_count];
         *to = (struct old_row){.old_id = sqlite3_column_int64(statement, 0), .new_id = first + (int64_t)*ret_count};
         take(im, statement, to);
         ++*ret_count;
     }
+    bool good = *ret_count == room || read_to_end(im, rc, err);
     sqlite3_finalize(statement);
-    return true;
+    return good;
 }
 
 static const struct old_row *find_old(const struct old_row *rows, size_t count, int64_t id)
@@ -205,7 +232,8 @@ static bool take_permissions(struct import *im, struct err *err)
     sqlite3_stmt *row = query(im, "SELECT key_id, instance_id FROM key_permissions", err);
     if (!row)
         return false;
-    while (sqlite3_step(row) == SQLITE_ROW) {
+    int rc;
+    while ((rc = sqlite3_step(row)) == SQLITE_ROW) {
         const struct old_row *key = find_old(im->keys, im->key_count, sqlite3_column_int64(row, 0));
         const struct old_row *instance = find_old(im->instances, im->instance_count, sqlite3_column_int64(row, 1));
         if (key && instance)
@@ -213,8 +241,9 @@ static bool take_permissions(struct import *im, struct err *err)
                 im, (struct store_statement){.sql = "INSERT INTO key_permissions (key_id, instance_id) VALUES ($1, $2)",
                                              .params = {store_int(key->new_id), store_int(instance->new_id)}});
     }
+    bool good = read_to_end(im, rc, err);
     sqlite3_finalize(row);
-    return true;
+    return good;
 }
 
 static size_t taken(const struct old_row *rows, size_t count)
@@ -255,8 +284,8 @@ static int import_database(const char *path, const struct flags *flags)
     im.store = good ? store_open(&loop, conf.database_path, &err) : NULL;
     good = im.store && import_rows(&im, &err);
     if (good)
-        printf("imported %zu of %zu instances and %zu keys into %s\n", taken(im.instances, im.instance_count),
-               im.instance_count, im.key_count, conf.database_path);
+        printf("imported %zu of %zu instances and %zu of %zu keys\n", taken(im.instances, im.instance_count),
+               im.instance_count, taken(im.keys, im.key_count), im.key_count);
     if (im.store)
         store_close(im.store);
     sqlite3_close(im.db);
@@ -275,7 +304,9 @@ static int import_configuration(const char *path, const struct flags *flags)
     struct buf toml;
     buf_init(&toml, LIMIT_CONFIG_BYTES);
     bool good = llamactl_yaml_to_toml(path, &toml, &err);
-    FILE *out = good && flags->output ? fopen(flags->output, "wxe") : stdout;
+    int fd =
+        good && flags->output ? open(flags->output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1; /* has keys */
+    FILE *out = !good || !flags->output ? stdout : fd >= 0 ? fdopen(fd, "w") : NULL;
     if (good && !out)
         good = err_set(&err, ERR_USAGE, "%s cannot be made: %s", flags->output, strerror(errno));
     if (good && fwrite(toml.data ? toml.data : "", 1, toml.len, out) != toml.len)

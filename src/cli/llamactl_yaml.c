@@ -24,8 +24,6 @@ static const struct renamed {
 } renamed[] = {
     {"server.host", "server", "bind_address"},
     {"server.allowed_origins", "server", "cors_origins"},
-    {"data_dir", "", "state_dir"},
-    {"instances.llama_executable", "backends.llama-cpp", "command"},
     {"instances.configs_dir", "instances", "instances_dir"},
 };
 
@@ -92,12 +90,47 @@ static void put_map(struct convert *c, const yaml_node_t *node)
     buf_puts(c->toml, " }");
 }
 
-/* llamactl's YAML has durations such as 3600s where we have seconds. */
-static struct str without_unit(struct str number)
+/* llamactl's YAML has durations such as 1h30m or 3600s where we have seconds; a plain number stays as it is. */
+static void put_number(struct convert *c, struct str text)
 {
-    if (number.n > 1 && number.p[number.n - 1] == 's')
-        number.n--;
-    return number;
+    static const struct {
+        char letter;
+        uint64_t seconds;
+    } units[] = {{'h', 3600}, {'m', 60}, {'s', 1}};
+    uint64_t seconds = 0, value;
+    size_t unit = 0;
+    struct str rest = text;
+    while (rest.n && unit < 3) {
+        const char *letter = memchr(rest.p, units[unit].letter, rest.n);
+        if (letter && str_u64((struct str){rest.p, (size_t)(letter - rest.p)}, LIMIT_REQUEST_SECONDS * 365, &value)) {
+            seconds += value * units[unit].seconds;
+            rest = (struct str){letter + 1, (size_t)(rest.p + rest.n - letter) - 1};
+        }
+        unit++;
+    }
+    if (text.n && rest.n == 0)
+        buf_printf(c->toml, "%llu", (unsigned long long)seconds);
+    else
+        buf_str(c->toml, text);
+}
+
+/* YAML 1.1 knows more words for these than we do. */
+static struct str truth(struct str word)
+{
+    static const char *const yes[] = {"true", "yes", "on"}, *const no[] = {"false", "no", "off"};
+    for (size_t i = 0; i < 3; i++) {
+        if (str_ieq(word, str_from(yes[i])))
+            return STR("true");
+        if (str_ieq(word, str_from(no[i])))
+            return STR("false");
+    }
+    return word;
+}
+
+static bool is_null(const yaml_node_t *node)
+{
+    return node->type == YAML_SCALAR_NODE && node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           (node->data.scalar.length == 0 || str_eq(scalar(node), STR("~")) || str_ieq(scalar(node), STR("null")));
 }
 
 static void put_value(struct convert *c, const struct conf_option *o, const yaml_node_t *node)
@@ -109,9 +142,9 @@ static void put_value(struct convert *c, const struct conf_option *o, const yaml
     case CONF_RANGE: put_range(c, node); break;
     case CONF_MAP: put_map(c, node); break;
     case CONF_INT:
-    case CONF_NUMBER: buf_str(c->toml, is_scalar ? without_unit(scalar(node)) : STR("\"\"")); break;
+    case CONF_NUMBER: put_number(c, is_scalar ? scalar(node) : STR("\"\"")); break;
     case CONF_BOOL:
-    case CONF_SWITCH: buf_str(c->toml, is_scalar ? scalar(node) : STR("\"\"")); break;
+    case CONF_SWITCH: buf_str(c->toml, is_scalar ? truth(scalar(node)) : STR("\"\"")); break;
     default: put_quoted(c->toml, is_scalar ? scalar(node) : STR("")); break;
     }
 }
@@ -144,7 +177,7 @@ static void put_table(struct convert *c, const struct conf_option *rows, const c
          node->type == YAML_MAPPING_NODE && p < node->data.mapping.pairs.top; p++) {
         const yaml_node_t *key = at(c, p->key), *value = at(c, p->value);
         char full[128], name[128];
-        if (key->type != YAML_SCALAR_NODE)
+        if (key->type != YAML_SCALAR_NODE || is_null(value))
             continue;
         snprintf(full, sizeof full, "%s%s" STR_FMT, table, *table ? "." : "", STR_ARG(scalar(key)));
         snprintf(name, sizeof name, "%s" STR_FMT, prefix, STR_ARG(scalar(key)));
@@ -153,6 +186,10 @@ static void put_table(struct convert *c, const struct conf_option *rows, const c
             if (strcmp(renamed[i].theirs, full) == 0 && strcmp(renamed[i].table, table) == 0)
                 wanted = str_from(renamed[i].key);
         const struct conf_option *o = find_row(rows, table, wanted);
+        if (strcmp(full, "database.path") == 0) { /* a llamactl.db is no database of ours */
+            buf_puts(c->toml, "# llamactl's database.path: take it over with `inferd import llamactl PATH`\n");
+            continue;
+        }
         if (!o && value->type == YAML_MAPPING_NODE && !*prefix) {
             snprintf(full, sizeof full, STR_FMT "_", STR_ARG(scalar(key))); /* [x.docker] image is docker_image */
             put_table(c, rows, table, value, full);
@@ -180,6 +217,14 @@ static void put_records(struct convert *c, const struct conf_option *rows, const
     }
 }
 
+static bool is_table(struct str name)
+{
+    for (const struct conf_option *o = conf_options; o->key; o++)
+        if (*o->table && str_eq(name, str_from(o->table)))
+            return true;
+    return false;
+}
+
 static void put_root(struct convert *c, const yaml_node_t *root)
 {
     yaml_node_pair_t *start = root->data.mapping.pairs.start, *top = root->data.mapping.pairs.top;
@@ -200,7 +245,7 @@ static void put_root(struct convert *c, const yaml_node_t *root)
             put_records(c, conf_backend_options, "backends", value);
         } else if (str_eq(name, STR("nodes"))) {
             put_records(c, conf_node_options, "nodes", value);
-        } else if (value->type == YAML_MAPPING_NODE) {
+        } else if (value->type == YAML_MAPPING_NODE && is_table(name)) {
             char table[64];
             snprintf(table, sizeof table, STR_FMT, STR_ARG(name));
             buf_printf(c->toml, "\n[%s]\n", table);

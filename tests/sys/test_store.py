@@ -1,0 +1,45 @@
+"""The whole server on PostgreSQL: what was acknowledged is there after kill -9."""
+import os
+import pathlib
+import signal
+import subprocess
+import unittest
+
+from harness import Server, fake_model
+
+PG = str(pathlib.Path(__file__).resolve().parents[1] / "pg.sh")
+
+
+class Postgres(unittest.TestCase):
+    def setUp(self):
+        # env says where it is, cat keeps it until its input ends
+        self.cluster = subprocess.Popen([PG, "env", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.cluster.communicate)
+        self.url = next(line.strip().partition("=")[2] for line in self.cluster.stdout if line.startswith("INFERD_TEST_PG="))
+
+    def test_instances_and_keys_survive_kill(self):
+        config = f'[database]\npath = "{self.url}"\n[auth]\nmanagement_keys = ["boss"]\n'
+        boss = {"Authorization": "Bearer boss"}
+        with Server(config=config) as server:
+            model = str(fake_model(server.folder, "m"))
+            options = {"backend_type": "worker", "backend_options": {"model": model}}
+            status, _, made = server.call("POST", "/api/v1/instances/kept", options, boss)
+            self.assertEqual(status, 201, made)
+            status, _, key = server.call("POST", "/api/v1/auth/keys",
+                                         {"name": "k", "permission_mode": "per_instance", "instance_ids": [made["id"]]},
+                                         boss)
+            self.assertEqual(status, 201, key)
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+            server.log.thread.join(5)
+            server.process.stderr.close()
+            server.start()
+            status, _, kept = server.call("GET", "/api/v1/instances/kept", headers=boss)
+            self.assertEqual((status, kept["id"]), (200, made["id"]))
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Authorization": "Bearer " + key["key"]})[0], 200)
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Authorization": "Bearer nobody"})[0], 401)
+            self.assertFalse(os.path.exists(os.path.join(server.folder, "s", "inferd.db")))
+
+
+if __name__ == "__main__":
+    unittest.main()
