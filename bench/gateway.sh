@@ -40,6 +40,11 @@ command=${PROXY_CMD//\{port\}/$ours}; command=${command//\{upstream\}/$upstream}
 start bash -c "exec $command"
 ours_pid=${pids[-1]}
 for port in $upstream $ours $nginx; do wait_port $port; done
+for _ in $(seq 200); do # an instance behind it may still be starting
+  curl -sf -o /dev/null ${BENCH_KEY:+-H "Authorization: Bearer $BENCH_KEY"} -d '{"model": "bench"}' -H "Content-Type: application/json" \
+    "http://127.0.0.1:$ours${PROXY_PATH:-/}" && break
+  sleep 0.05
+done
 
 load() { taskset -c "$core" "$build/bench_load" "$@"; }
 IFS=, read -ra cells <<<"${CELLS:-post 1 200,post 64 200,post 64 32768,sse 1 5,sse 64 20}"

@@ -212,7 +212,7 @@ static long private_bytes(const char *pid)
 int main(int argc, char **argv)
 {
     if (argc < 5) {
-        fprintf(stderr, "usage: bench_load post|sse|idle PORT CONNECTIONS ...\n");
+        fprintf(stderr, "usage: bench_load post|sse|spread|idle PORT CONNECTIONS ...\n");
         return 2;
     }
     const char *mode = argv[1];
@@ -226,8 +226,8 @@ int main(int argc, char **argv)
         printf("%.0f\n", (double)(private_bytes(argv[4]) - before) / count);
         return 0;
     }
-    bool sse = strcmp(mode, "sse") == 0;
-    snprintf(path, sizeof path, "/v1/chat/completions?n=100000000&ms=%s", argv[4]);
+    bool spread = strcmp(mode, "spread") == 0, sse = spread || strcmp(mode, "sse") == 0;
+    snprintf(path, sizeof path, "/v1/chat/completions?n=100000000&ms=%s%s", argv[4], spread ? "&spread=1" : "");
     build_request(mode, argc > 6 ? argv[6] : sse ? path : "/v1/chat/completions", sse ? 0 : strtoul(argv[4], NULL, 10));
     open_peers(epoll, port, count);
     measure(epoll, strtod(argv[5], NULL), sse ? on_event_bytes : on_post_bytes);

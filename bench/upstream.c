@@ -1,5 +1,6 @@
 /* The upstream of the gateway bench: answers every request with a static JSON body, and one whose query says
- * n=N&ms=M with N events, M milliseconds apart (0: as fast as they are taken), each carrying the time it was sent.
+ * n=N&ms=M with N events, M milliseconds apart (0: as fast as they are taken), each carrying the time it was sent; with
+ * spread=1 streams begin at different points of that time, else those that begin together send together.
  * Usage: bench_upstream PORT */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -66,7 +67,11 @@ static void start_stream(struct http_req *req)
     arena_on_dispose(&req->arena, release, s);
     http_sse_start(req);
     http_reply_on_proceed(req, on_proceed);
-    emit(s);
+    static uint64_t streams;
+    if (number(req, "spread", 0) && s->ms)
+        deadline_arm(http_server_loop(req->server), &s->deadline, 1 + streams++ * 7919 % s->ms, on_due);
+    else
+        emit(s);
 }
 
 static void on_body(struct http_req *req, struct str body)

@@ -4,7 +4,6 @@
 set -euo pipefail
 port=$1 build=$(realpath "$2") count=${3:-1}
 state=$(mktemp -d)
-trap 'kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; rm -rf "$state"' EXIT TERM INT
 keys=$(for n in $(seq "$count"); do printf '"key-%s",' "$n"; done)
 cat >"$state/bench.toml" <<TOML
 log_level = "warn"
@@ -14,9 +13,12 @@ max_connections = 20000
 management_keys = ["manage"]
 inference_keys = [$keys]
 TOML
-HOME=$state "$build/inferd" serve --config "$state/bench.toml" --port "$port" --models-dir "$state" --state-dir "$state/s" &
-pid=$!
-until curl -sf -o /dev/null "http://127.0.0.1:$port/health/live"; do sleep 0.05; done
-curl -sf -o /dev/null -H "Authorization: Bearer manage" -X POST "http://127.0.0.1:$port/api/v1/instances/bench?wait=1" \
-    -d "{\"backend_type\": \"command\", \"idle_timeout\": 0, \"backend_options\": {\"argv\": [\"$build/bench/bench_upstream\", \"{port}\"]}}"
-wait "$pid"
+manage() { curl -sf -o /dev/null -H "Authorization: Bearer manage" "$@"; }
+(   # once it answers; the process itself is the server, so that whoever started it can measure and end it
+    until curl -sf -o /dev/null "http://127.0.0.1:$port/health/live"; do sleep 0.05; done
+    manage -X POST "http://127.0.0.1:$port/api/v1/instances/bench?wait=1" \
+        -d "{\"backend_type\": \"command\", \"idle_timeout\": 0, \"backend_options\": {\"argv\": [\"$build/bench/bench_upstream\", \"{port}\"]}}"
+    while manage "http://127.0.0.1:$port/api/v1/version"; do sleep 1; done
+    rm -rf "$state"
+) &
+HOME=$state exec "$build/inferd" serve --config "$state/bench.toml" --port "$port" --models-dir "$state" --state-dir "$state/s"

@@ -39,11 +39,6 @@ static void note_caller(struct http_req *req, const struct key *key)
     req->caller = caller;
 }
 
-static void let_in(const struct entry *e)
-{
-    http_match_handle(e->app->router, e->req, e->match);
-}
-
 static void refuse(struct http_req *req, enum err_code code, const char *why)
 {
     struct err err;
@@ -53,39 +48,54 @@ static void refuse(struct http_req *req, enum err_code code, const char *why)
     http_reply_error(req, &err);
 }
 
+static void judge(struct app *app, struct http_req *req, const struct http_match *match, const struct key *key)
+{
+    if (!key) {
+        refuse(req, ERR_AUTHENTICATION_FAILED, "Invalid API key");
+    } else if (!key_allows(key, (enum auth_scope)match->route->access)) {
+        refuse(req, ERR_PERMISSION_DENIED, "This key may use models only, not manage instances");
+    } else {
+        note_caller(req, key);
+        http_match_handle(app->router, req, match);
+    }
+}
+
 static void on_key(void *arg, const struct key *key, const struct err *err)
 {
     const struct entry *e = arg;
-    if (err) {
+    if (err)
         http_reply_error(e->req, err);
-    } else if (!key) {
-        refuse(e->req, ERR_AUTHENTICATION_FAILED, "Invalid API key");
-    } else if (!key_allows(key, (enum auth_scope)e->match->route->access)) {
-        refuse(e->req, ERR_PERMISSION_DENIED, "This key may use models only, not manage instances");
-    } else {
-        note_caller(e->req, key);
-        let_in(e);
-    }
+    else
+        judge(e->app, e->req, e->match, key);
+}
+
+/* A key that is not known may be one of a llamactl's, which takes a while to find out. */
+static void check_slowly(struct app *app, struct http_req *req, const struct http_match *match, struct str presented)
+{
+    struct entry *e = arena_alloc(&req->arena, sizeof *e);
+    *e = (struct entry){app, req, match};
+    keys_check(app->keys, presented, &req->arena, on_key, e);
 }
 
 void api_guard(void *arg, struct http_req *req, const struct http_match *match)
 {
     struct app *app = arg;
-    struct entry *e = arena_alloc(&req->arena, sizeof *e);
     unsigned access = match->route->access;
-    *e = (struct entry){app, req, match};
     if (app->conf->flat_errors && req->dialect == &openai_dialect)
         req->dialect = (void *)&manager_dialect;
     if (access == AUTH_NONE || !keys_required(app->keys, (enum auth_scope)access)) {
-        let_in(e);
+        http_match_handle(app->router, req, match);
         return;
     }
-    struct str key = presented_key(req);
-    if (key.n == 0)
+    struct str presented = presented_key(req);
+    const struct key *key = presented.n ? keys_find(app->keys, presented) : NULL;
+    if (key)
+        judge(app, req, match, key);
+    else if (presented.n)
+        check_slowly(app, req, match, presented);
+    else
         refuse(req, ERR_AUTHENTICATION_FAILED,
                "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");
-    else
-        keys_check(app->keys, key, &req->arena, on_key, e);
 }
 
 bool api_may_see(const struct http_req *req, const struct instance *i)

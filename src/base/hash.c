@@ -1,11 +1,22 @@
 #include "base/hash.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
+
+/* Looked up once: OpenSSL 3 would search its providers for every digest, which costs more than a short digest itself. */
+static EVP_MD *sha256;
+
+static void fetch(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
 
 void hash_sha256(const void *bytes, size_t n, unsigned char out[HASH_SHA256_SIZE])
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     unsigned length = 0;
-    EVP_Digest(bytes, n, out, &length, EVP_sha256(), NULL);
+    pthread_once(&once, fetch);
+    EVP_Digest(bytes, n, out, &length, sha256, NULL);
 }
 
 char *hash_hex(const unsigned char *bytes, size_t n, char *out)

@@ -13,7 +13,7 @@ const double instance_bucket_bounds[INSTANCE_BUCKETS] = {0.005, 0.01, 0.025, 0.0
 struct lease {
     struct instance *instance;   /* NULL once ended */
     struct placement *placement; /* of a remote instance */
-    struct http_target target;
+    const struct http_target *target;
     struct str head_lines;
     uint64_t started_ns;
     int status;
@@ -88,14 +88,15 @@ static void lease_give(struct instance *i, struct arena *arena, instance_on_leas
 {
     struct err err = ERR_INIT;
     struct lease *lease = arena_calloc(arena, sizeof *lease);
-    lease->target = i->target;
+    lease->target = &i->target;
     if (i->kind == KIND_REMOTE) {
         struct str lines;
-        lease->placement = remote_pick(i, &lease->target, &lines, &err);
+        lease->placement = remote_pick(i, &lines, &err);
         if (!lease->placement) {
             on_lease(arg, NULL, &err);
             return;
         }
+        lease->target = placement_target(lease->placement);
         lease->head_lines = arena_str(arena, lines);
     } else if (i->kind == KIND_NAMED) {
         const char *key = json_string_value(json_object_get(i->options.backend_options, "api_key"));
@@ -115,7 +116,7 @@ static void lease_give(struct instance *i, struct arena *arena, instance_on_leas
 
 const struct http_target *lease_target(const struct lease *lease)
 {
-    return &lease->target;
+    return lease->target;
 }
 
 struct str lease_head_lines(const struct lease *lease)

@@ -499,8 +499,7 @@ static bool better(const struct placement *a, const struct placement *b)
     return a_runs != b_runs ? a_runs : a->active < b->active;
 }
 
-struct placement *remote_pick(struct instance *i, struct http_target *ret_target, struct str *ret_head_lines,
-                              struct err *err)
+struct placement *remote_pick(struct instance *i, struct str *ret_head_lines, struct err *err)
 {
     struct placement *best = NULL;
     list_each (p, &i->placements, struct placement, link) {
@@ -513,9 +512,13 @@ struct placement *remote_pick(struct instance *i, struct http_target *ret_target
         return NULL;
     }
     best->active++;
-    *ret_target = best->node->target;
     *ret_head_lines = str_from(best->node->head_lines);
     return best;
+}
+
+const struct http_target *placement_target(const struct placement *p)
+{
+    return &p->node->target;
 }
 
 void placement_end(struct placement *p)

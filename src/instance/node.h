@@ -34,8 +34,8 @@ void remote_release(struct instance *i);
 /* A healthy node for one request, or NULL and ERR_BAD_GATEWAY. The head lines are valid until the loop's next turn.
  * placement_end when the request has ended; the instance must live until then. */
 struct placement;
-struct placement *remote_pick(struct instance *i, struct http_target *ret_target, struct str *ret_head_lines,
-                              struct err *err);
+struct placement *remote_pick(struct instance *i, struct str *ret_head_lines, struct err *err);
+const struct http_target *placement_target(const struct placement *placement);
 void placement_end(struct placement *placement);
 
 /* Forwards a management call about a remote instance to all of its nodes; on_done gets the last good reply's status and
