@@ -147,11 +147,12 @@ static bool check_bind(const struct app *app, struct err *err)
     if (is_loopback(conf->bind_address) || conf->insecure ||
         (keys_required(app->keys, AUTH_MANAGEMENT) && keys_required(app->keys, AUTH_INFERENCE)))
         return true;
-    return err_set(err, ERR_CONFIG,
-                   "server.bind_address = \"%s\" lets other machines in, and not all routes ask for a key; set "
-                   "require_management_auth and require_inference_auth in [auth] to true (a first key is made and shown), "
-                   "give keys, bind 127.0.0.1, or start with --insecure",
-                   conf->bind_address);
+    return err_set(
+        err, ERR_CONFIG,
+        "server.bind_address = \"%s\" lets other machines in, and not all routes ask for a key; set "
+        "require_management_auth and require_inference_auth in [auth] to true (a first key is made and shown), "
+        "give keys, bind 127.0.0.1, or start with --insecure",
+        conf->bind_address);
 }
 
 /* The one key that is made by itself is shown once, on the terminal and not in the log. */
@@ -160,8 +161,8 @@ static bool first_key(struct serve *serve, struct err *err)
     *err = ERR_INIT;
     const char *clear = keys_first_management_key(serve->app.keys, &serve->arena, err);
     if (clear)
-        fprintf(stderr,
-                "\nThere was no management key, so one was made. It is shown only now; keep it:\n\n    %s\n\n", clear);
+        fprintf(stderr, "\nThere was no management key, so one was made. It is shown only now; keep it:\n\n    %s\n\n",
+                clear);
     return err->code == ERR_NONE;
 }
 

@@ -3,7 +3,8 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 
-/* Looked up once: OpenSSL 3 would search its providers for every digest, which costs more than a short digest itself. */
+/* Looked up once: OpenSSL 3 would search its providers for every digest, which costs more than a short digest itself.
+ */
 static EVP_MD *sha256;
 
 static void fetch(void)

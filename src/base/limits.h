@@ -39,10 +39,10 @@
 #define LIMIT_BUF_SURE (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
 
 /* JSON */
-#define LIMIT_JSON_DEPTH 64
-#define LIMIT_JSON_TEXT  (1024u << 20) /* largest document written */
-#define LIMIT_OPENAPI    (8u << 20)    /* description of the API */
-#define LIMIT_SWAGGER_FILE (16u << 20) /* a file of its page, unpacked */
+#define LIMIT_JSON_DEPTH   64
+#define LIMIT_JSON_TEXT    (1024u << 20) /* largest document written */
+#define LIMIT_OPENAPI      (8u << 20)    /* description of the API */
+#define LIMIT_SWAGGER_FILE (16u << 20)   /* a file of its page, unpacked */
 
 /* OpenAI requests (specs/inferno.md 1.9) */
 #define LIMIT_MODEL_NAME          512
@@ -92,32 +92,32 @@
 #define LIMIT_WAITERS            4096   /* requests waiting for one start */
 #define LIMIT_RESTART_BACKOFF_MS 300000 /* longest pause after a crash */
 
-#define LIMIT_YIELD_MS           2000   /* waited so long, a busy instance takes no new requests and goes after its last */
-#define LIMIT_GRACE_FOREVER      UINT_MAX /* as a grace: until the last reply has ended */
-#define LIMIT_STABLE_MS          60000  /* running so long clears the crashes */
-#define LIMIT_RESTART_DELAY_LEAST_MS 100 /* a restart_delay of 0 is this: no crash loop without a breath */
-#define LIMIT_PROBE_MS           100    /* between two questions for a backend's health */
-#define LIMIT_PROBE_ANSWER_MS    5000   /* for the answer */
-#define LIMIT_ORPHAN_MS          3000   /* for what a killed daemon left, between asking and killing */
-#define LIMIT_ENVIRONMENT        (4u << 20) /* bytes of a process's environment that are looked at */
-#define LIMIT_HELP_TEXT          (4u << 20) /* what a program prints for --help */
-#define LIMIT_INSTANCES          1024   /* named instances */
-#define LIMIT_NODES              64
-#define LIMIT_NODE_POLL_MS       2000       /* between two looks at another node */
-#define LIMIT_NODE_CALL_MS       10000      /* for a node's answer to a management call */
-#define LIMIT_NODE_REPLY         (16u << 20) /* bytes of it */
-#define LIMIT_INSTANCE_NAME      50
-#define LIMIT_OPTIONS_BYTES      (1u << 20) /* an instance's options as JSON */
-#define LIMIT_COMMAND_BYTES      (64 * 1024) /* a command line to be split */
-#define LIMIT_FLAGS              2048        /* of a program's --help */
-#define LIMIT_INSTANCES     1024 /* named instances */
-#define LIMIT_INSTANCE_NAME 50
-#define LIMIT_OPTIONS_BYTES (1u << 20) /* an instance's options as JSON */
+#define LIMIT_YIELD_MS               2000 /* waited so long, a busy instance takes no new requests and goes after its last */
+#define LIMIT_GRACE_FOREVER          UINT_MAX   /* as a grace: until the last reply has ended */
+#define LIMIT_STABLE_MS              60000      /* running so long clears the crashes */
+#define LIMIT_RESTART_DELAY_LEAST_MS 100        /* a restart_delay of 0 is this: no crash loop without a breath */
+#define LIMIT_PROBE_MS               100        /* between two questions for a backend's health */
+#define LIMIT_PROBE_ANSWER_MS        5000       /* for the answer */
+#define LIMIT_ORPHAN_MS              3000       /* for what a killed daemon left, between asking and killing */
+#define LIMIT_ENVIRONMENT            (4u << 20) /* bytes of a process's environment that are looked at */
+#define LIMIT_HELP_TEXT              (4u << 20) /* what a program prints for --help */
+#define LIMIT_INSTANCES              1024       /* named instances */
+#define LIMIT_NODES                  64
+#define LIMIT_NODE_POLL_MS           2000        /* between two looks at another node */
+#define LIMIT_NODE_CALL_MS           10000       /* for a node's answer to a management call */
+#define LIMIT_NODE_REPLY             (16u << 20) /* bytes of it */
+#define LIMIT_INSTANCE_NAME          50
+#define LIMIT_OPTIONS_BYTES          (1u << 20)  /* an instance's options as JSON */
+#define LIMIT_COMMAND_BYTES          (64 * 1024) /* a command line to be split */
+#define LIMIT_FLAGS                  2048        /* of a program's --help */
+#define LIMIT_INSTANCES              1024        /* named instances */
+#define LIMIT_INSTANCE_NAME          50
+#define LIMIT_OPTIONS_BYTES          (1u << 20) /* an instance's options as JSON */
 
 #define LIMIT_LOG_LINE    (1u << 20) /* a longer line of an instance comes in pieces */
 #define LIMIT_LOG_WAITING (1u << 20) /* output not written yet; more and the child's pipe is not read */
 
-#define LIMIT_FOLLOW_TAIL        (4u << 20) /* bytes of a log sent before its live lines */
+#define LIMIT_FOLLOW_TAIL (4u << 20) /* bytes of a log sent before its live lines */
 
 /* Store and keys */
 #define LIMIT_STORE_CALLS   4096

@@ -77,7 +77,7 @@ struct conf {
     struct conf_model *models;
     struct conf_backend *backends; /* llama-cpp, vllm and mlx always */
     struct conf_node *nodes;       /* in the order of the file */
-    const char *files[8]; /* read, in order; NULL behind the last */
+    const char *files[8];          /* read, in order; NULL behind the last */
     int file_count;
 #define OPTION(field, kind, table, key, value, least, most, choices, help) conf_##kind field;
 #include "conf/conf.def"

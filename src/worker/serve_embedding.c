@@ -161,7 +161,12 @@ static void post_native(void *arg, struct http_req *req, const struct http_match
 
 static const struct http_route routes[] = {
     {.method = "POST", .pattern = "/v1/embeddings", .handler = post_embeddings, .summary = "Embeddings", 0, NULL},
-    {.method = "POST", .pattern = "/embedding", .handler = post_native, .summary = "Embeddings, llama-server's shape", 0, NULL},
+    {.method = "POST",
+     .pattern = "/embedding",
+     .handler = post_native,
+     .summary = "Embeddings, llama-server's shape",
+     0,
+     NULL},
 };
 
 const struct serve_routes serve_embedding_routes = {routes, sizeof routes / sizeof *routes};

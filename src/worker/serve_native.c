@@ -433,11 +433,18 @@ static const struct http_route routes[] = {
     {.method = "POST",
      .pattern = "/completion",
      .handler = post_completion,
-     .summary = "Completion, llama-server's shape", 0, NULL},
+     .summary = "Completion, llama-server's shape",
+     0,
+     NULL},
     {.method = "POST", .pattern = "/infill", .handler = post_infill, .summary = "Fill in the middle", 0, NULL},
     {.method = "POST", .pattern = "/tokenize", .handler = post_tokenize, .summary = "Text to tokens", 0, NULL},
     {.method = "POST", .pattern = "/detokenize", .handler = post_detokenize, .summary = "Tokens to text", 0, NULL},
-    {.method = "POST", .pattern = "/apply-template", .handler = post_template, .summary = "Messages to a prompt", 0, NULL},
+    {.method = "POST",
+     .pattern = "/apply-template",
+     .handler = post_template,
+     .summary = "Messages to a prompt",
+     0,
+     NULL},
 };
 
 const struct serve_routes serve_native_routes = {routes, sizeof routes / sizeof *routes};

@@ -141,13 +141,14 @@ static void tables_of_the_instance_manager(void **state)
     struct conf conf;
     struct err err;
     (void)state;
-    assert_true(read_text(&conf,
-                          "local_node = 'a'\n[instances]\nport_range = [9000, 9010]\ngroup_limits = { big = 1, small = 3 }\n"
-                          "[auth]\nrequire_management_auth = true\nmanagement_keys = ['k1', 'k2']\n"
-                          "[backends.llama-cpp]\ncommand = '/bin/x'\n[backends.llama-cpp.environment]\nA = 'b=c'\n"
-                          "[backends.llama-cpp.docker]\nenabled = true\nimage = 'i'\n"
-                          "[nodes.far]\naddress = 'http://10.0.0.2:8080'\napi_key = 's'\n",
-                          &err));
+    assert_true(
+        read_text(&conf,
+                  "local_node = 'a'\n[instances]\nport_range = [9000, 9010]\ngroup_limits = { big = 1, small = 3 }\n"
+                  "[auth]\nrequire_management_auth = true\nmanagement_keys = ['k1', 'k2']\n"
+                  "[backends.llama-cpp]\ncommand = '/bin/x'\n[backends.llama-cpp.environment]\nA = 'b=c'\n"
+                  "[backends.llama-cpp.docker]\nenabled = true\nimage = 'i'\n"
+                  "[nodes.far]\naddress = 'http://10.0.0.2:8080'\napi_key = 's'\n",
+                  &err));
     assert_int_equal(conf.port_range.low, 9000);
     assert_int_equal(conf.port_range.high, 9010);
     assert_string_equal(conf_map_find(conf.group_limits, STR("small")), "3");
