@@ -7,7 +7,6 @@
 #include <limits.h>
 
 #include "base/buf.h"
-#include "base/json_write.h"
 #include "conf/toml.h"
 
 #define OPTION(field, kind, table, key, value, least, most, choices, help)                                             \
@@ -35,22 +34,11 @@ const struct conf_option conf_node_options[] = {
     {.key = NULL}};
 #undef OPTION
 
-/* Tables of tables: [models.NAME] and their like. Every record begins with its name and the next one. */
-struct record {
-    const char *name;
-    struct record *next;
-};
-
-static const struct record_table {
-    const char *table;
-    const struct conf_option *rows;
-    size_t size, list; /* of a record; offset of the list's head in struct conf */
-} record_tables[] = {
+const struct conf_table conf_tables[] = {
     {"models", conf_model_options, sizeof(struct conf_model), offsetof(struct conf, models)},
     {"backends", conf_backend_options, sizeof(struct conf_backend), offsetof(struct conf, backends)},
     {"nodes", conf_node_options, sizeof(struct conf_node), offsetof(struct conf, nodes)},
-};
-#define RECORD_TABLES (sizeof record_tables / sizeof *record_tables)
+    {.table = NULL}};
 
 /* Where a value came from, for messages: "FILE:LINE" or "--port". */
 struct target {
@@ -351,11 +339,11 @@ static bool is_table(struct str name)
     return false;
 }
 
-static const struct record_table *record_table_find(struct str name)
+static const struct conf_table *record_table_find(struct str name)
 {
-    for (size_t i = 0; i < RECORD_TABLES; i++)
-        if (str_eq(name, str_from(record_tables[i].table)))
-            return &record_tables[i];
+    for (const struct conf_table *table = conf_tables; table->table; table++)
+        if (str_eq(name, str_from(table->table)))
+            return table;
     return NULL;
 }
 
@@ -379,8 +367,8 @@ static size_t table_names(const char **names, size_t room)
     for (const struct conf_option *o = conf_options; o->key && count < room; o++)
         if (*o->table && (count == 0 || strcmp(names[count - 1], o->table) != 0))
             names[count++] = o->table;
-    for (size_t i = 0; i < RECORD_TABLES && count < room; i++)
-        names[count++] = record_tables[i].table;
+    for (const struct conf_table *table = conf_tables; table->table && count < room; table++)
+        names[count++] = table->table;
     return count;
 }
 
@@ -422,20 +410,20 @@ static bool read_table(struct conf *conf, void *record, const struct conf_option
     return true;
 }
 
-static void *record_find(const struct conf *conf, const struct record_table *table, struct str name)
+static void *record_find(const struct conf *conf, const struct conf_table *table, struct str name)
 {
-    for (struct record *r = *(struct record *const *)((const char *)conf + table->list); r; r = r->next)
+    for (struct conf_record *r = *(struct conf_record *const *)((const char *)conf + table->list); r; r = r->next)
         if (str_eq(name, str_from(r->name)))
             return r;
     return NULL;
 }
 
-static void *record_make(struct conf *conf, const struct record_table *table, struct str name)
+static void *record_make(struct conf *conf, const struct conf_table *table, struct str name)
 {
-    struct record *r = record_find(conf, table, name);
+    struct conf_record *r = record_find(conf, table, name);
     if (r)
         return r;
-    struct record **end = (struct record **)((char *)conf + table->list);
+    struct conf_record **end = (struct conf_record **)((char *)conf + table->list);
     while (*end)
         end = &(*end)->next;
     r = arena_calloc(&conf->arena, table->size);
@@ -447,8 +435,8 @@ static void *record_make(struct conf *conf, const struct record_table *table, st
 
 /* A table inside a record stands for the keys that begin with its name: [backends.vllm.docker] image is docker_image.
  */
-static bool read_inner_table(struct conf *conf, void *record, const struct record_table *table,
-                             const struct toml *inner, const char *file, struct err *err)
+static bool read_inner_table(struct conf *conf, void *record, const struct conf_table *table, const struct toml *inner,
+                             const char *file, struct err *err)
 {
     for (const struct toml *value = inner->children.first; value; value = value->next) {
         struct target t = {conf, record, at_line(conf, file, value->line), err};
@@ -461,7 +449,7 @@ static bool read_inner_table(struct conf *conf, void *record, const struct recor
     return true;
 }
 
-static bool read_record(struct conf *conf, const struct record_table *table, const struct toml *entry, const char *file,
+static bool read_record(struct conf *conf, const struct conf_table *table, const struct toml *entry, const char *file,
                         struct err *err)
 {
     void *record = record_make(conf, table, entry->key);
@@ -482,8 +470,8 @@ static bool read_record(struct conf *conf, const struct record_table *table, con
     return true;
 }
 
-static bool read_records(struct conf *conf, const struct record_table *table, const struct toml *tables,
-                         const char *file, struct err *err)
+static bool read_records(struct conf *conf, const struct conf_table *table, const struct toml *tables, const char *file,
+                         struct err *err)
 {
     for (const struct toml *entry = tables->children.first; entry; entry = entry->next) {
         if (entry->kind != TOML_TABLE)
@@ -708,119 +696,4 @@ const char *conf_map_find(conf_MAP map, struct str name)
         if (strncmp(*map, name.p, name.n) == 0 && (*map)[name.n] == '=')
             return *map + name.n + 1;
     return NULL;
-}
-
-/* ---- printing ---- */
-
-static void print_quoted(FILE *out, const char *text)
-{
-    struct buf quoted;
-    buf_init(&quoted, LIMIT_CONFIG_BYTES);
-    json_escape(&quoted, str_from(text)); /* TOML's basic strings have JSON's escapes */
-    fputs(buf_ok(&quoted) ? quoted.data : "\"\"", out);
-    buf_release(&quoted);
-}
-
-static void print_items(FILE *out, const char *const *const *list, bool secret)
-{
-    fputc('[', out);
-    for (const char *const *item = *list; *item; item++) {
-        if (item != *list)
-            fputs(", ", out);
-        print_quoted(out, secret ? "***" : *item);
-    }
-    fputc(']', out);
-}
-
-static void print_map(FILE *out, const char *const *map, bool secret)
-{
-    fputs("{", out);
-    for (const char *const *item = map; *item; item++) {
-        char name[256];
-        size_t n = strcspn(*item, "=");
-        snprintf(name, sizeof name, "%.*s", (int)n, *item);
-        fputs(item == map ? " " : ", ", out);
-        print_quoted(out, name);
-        fputs(" = ", out);
-        print_quoted(out, secret ? "***" : *item + n + 1);
-    }
-    fputs(*map ? " }" : "}", out);
-}
-
-/* Environments hold tokens. */
-static bool is_secret(const struct conf_option *o)
-{
-    return o->kind == CONF_SECRET || o->kind == CONF_SECRETS || (o->kind == CONF_MAP && strstr(o->key, "environment"));
-}
-
-/* A secret that is set is shown as a comment: what is printed can be read back, and must not set it to asterisks. */
-static bool hides(const struct conf_option *o, const void *record)
-{
-    const void *at = (const char *)record + o->offset;
-    if (!is_secret(o))
-        return false;
-    return o->kind == CONF_SECRET ? **(const char *const *)at != '\0' : **(const char *const *const *)at != NULL;
-}
-
-static void print_value(FILE *out, const struct conf_option *o, const void *record)
-{
-    const void *at = (const char *)record + o->offset;
-    char name[64];
-    switch (o->kind) {
-    case CONF_TEXT:
-    case CONF_PATH: print_quoted(out, *(const char *const *)at); break;
-    case CONF_CHOICE: print_quoted(out, conf_choice_name(o->choices, *(const int *)at, name, sizeof name)); break;
-    case CONF_INT: fprintf(out, "%lld", (long long)*(const int64_t *)at); break;
-    case CONF_NUMBER: fprintf(out, "%.10g", *(const double *)at); break;
-    case CONF_BOOL: fputs(*(const bool *)at ? "true" : "false", out); break;
-    case CONF_AUTO:
-        if (*(const int64_t *)at == CONF_AUTO_VALUE)
-            fputs("\"auto\"", out);
-        else
-            fprintf(out, "%lld", (long long)*(const int64_t *)at);
-        break;
-    case CONF_SWITCH: {
-        int value = *(const int *)at;
-        fputs(value == CONF_AUTO_VALUE ? "\"auto\"" : value ? "true" : "false", out);
-        break;
-    }
-    case CONF_RANGE: {
-        const struct conf_range *range = at;
-        fprintf(out, "[%lld, %lld]", (long long)range->low, (long long)range->high);
-        break;
-    }
-    case CONF_SECRET: print_quoted(out, **(const char *const *)at ? "***" : ""); break;
-    case CONF_SECRETS: print_items(out, at, true); break;
-    case CONF_MAP: print_map(out, *(const char *const *const *)at, is_secret(o)); break;
-    case CONF_LIST: print_items(out, at, false); break;
-    }
-}
-
-static void print_rows(FILE *out, const struct conf_option *rows, const void *record, bool headers)
-{
-    const char *table = "";
-    for (const struct conf_option *o = rows; o->key; o++) {
-        if (headers && strcmp(table, o->table) != 0)
-            fprintf(out, "\n[%s]\n", o->table);
-        table = o->table;
-        fprintf(out, "%s%s = ", hides(o, record) ? "# " : "", o->key);
-        print_value(out, o, record);
-        fprintf(out, "  # %s\n", o->help);
-    }
-}
-
-void conf_print(const struct conf *conf, FILE *out)
-{
-    for (int i = 0; i < conf->file_count; i++)
-        fprintf(out, "# from %s\n", conf->files[i]);
-    print_rows(out, conf_options, conf, true);
-    for (size_t i = 0; i < RECORD_TABLES; i++) {
-        const struct record_table *table = &record_tables[i];
-        for (const struct record *r = *(struct record *const *)((const char *)conf + table->list); r; r = r->next) {
-            fprintf(out, "\n[%s.", table->table);
-            print_quoted(out, r->name);
-            fputs("]\n", out);
-            print_rows(out, table->rows, r, false);
-        }
-    }
 }

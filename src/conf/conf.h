@@ -100,6 +100,19 @@ extern const struct conf_option conf_model_options[];
 extern const struct conf_option conf_backend_options[];
 extern const struct conf_option conf_node_options[];
 
+/* Tables of tables, [models.NAME] and their like, ended by one without a name. Every record begins with its name and
+ * the next one. */
+struct conf_record {
+    const char *name;
+    struct conf_record *next;
+};
+
+extern const struct conf_table {
+    const char *table;
+    const struct conf_option *rows;
+    size_t size, list; /* of a record; offset of the list's head in struct conf */
+} conf_tables[];
+
 void conf_init(struct conf *conf); /* all defaults */
 void conf_release(struct conf *conf);
 
