@@ -4,7 +4,7 @@ CC ?= cc
 LLAMA = $(shell scripts/deps.sh --dir)
 BUILD = cmake --preset $(1) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
 
-.PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances fmt lint clean help
+.PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances fmt lint analyze clean help
 
 all: deps ## build build/inferd
 	@mkdir -p build
@@ -43,6 +43,9 @@ bench-instances: all ## named instances: requests through them, keys, starts, tu
 
 fmt: ## format the tree
 	@clang-format -i $$(git ls-files 'src/*.[ch]' 'src/*.cpp' 'tests/*.[ch]' 'bench/*.[ch]')
+
+analyze: ## clang's static analyzer over the tree
+	@scripts/analyze.sh
 
 lint: ## include arrows, formatting of what is staged, shell syntax
 	@python3 tests/arrows.py

@@ -546,7 +546,7 @@ static struct toml *table_add(struct reader *r, struct toml *parent, struct str 
 /* One "key.key = value" into table. */
 static bool read_pair(struct reader *r, struct toml *table)
 {
-    struct str key;
+    struct str key = STR_NONE;
     int parts = 1;
     if (!read_key(r, &key))
         return false;
@@ -688,7 +688,7 @@ static struct toml *read_header(struct reader *r, struct toml *root)
 {
     bool append = looking_at(r, "[[");
     struct toml *table = root;
-    struct str key;
+    struct str key = STR_NONE;
     int parts = 0;
     r->p += append ? 2 : 1;
     skip_blanks(r);

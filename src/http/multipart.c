@@ -57,7 +57,7 @@ static struct str part_header(struct str lines, struct str name)
 
 static struct str find(struct str text, struct str what)
 {
-    const char *at = text.n >= what.n ? memmem(text.p, text.n, what.p, what.n) : NULL;
+    const char *at = text.p && text.n >= what.n ? memmem(text.p, text.n, what.p, what.n) : NULL;
     return at ? (struct str){at, (size_t)(text.p + text.n - at)} : STR_NONE;
 }
 

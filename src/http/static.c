@@ -173,7 +173,7 @@ enum range { RANGE_NONE, RANGE_ONE, RANGE_BAD };
 static enum range read_range(struct str text, uint64_t size, uint64_t *ret_first, uint64_t *ret_length)
 {
     uint64_t first = 0, last = size ? size - 1 : 0;
-    if (!str_starts(text, STR("bytes=")) || memchr(text.p, ',', text.n))
+    if (!text.p || !str_starts(text, STR("bytes=")) || memchr(text.p, ',', text.n))
         return RANGE_NONE;
     struct str to = {text.p + 6, text.n - 6};
     struct str from = str_cut(&to, '-');

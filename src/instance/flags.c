@@ -48,7 +48,7 @@ static struct str skip(struct str text, size_t n)
 /* What stands behind the comma after which the next flag begins, or STR_NONE. */
 static struct str next_in_list(struct str text)
 {
-    for (size_t i = 0; i + 1 < text.n; i++) {
+    for (size_t i = 0; text.p && i + 1 < text.n; i++) {
         if (text.p[i] == ',') {
             struct str rest = str_trim(skip(text, i + 1));
             if (flag_at(rest).p)

@@ -77,7 +77,7 @@ static bool write_parts(const struct message *m, const json_t *parts)
     bool good = true;
     for (size_t i = 0; i < count && good; i++) {
         char at[LIMIT_ERR_PARAM], path[LIMIT_ERR_PARAM];
-        struct str piece;
+        struct str piece = STR_NONE;
         json_path_member(at, sizeof at, m->path, "content");
         json_path_index(path, sizeof path, at, i);
         good = read_part(m, json_array_get(parts, i), path, &piece);

@@ -93,7 +93,7 @@ static bool take(struct cursor *c, void *out, size_t n)
 /* GGUF is little-endian; so are the machines we run on, but do not rely on it. */
 static bool take_number(struct cursor *c, unsigned bytes, uint64_t *ret)
 {
-    uint8_t raw[8];
+    uint8_t raw[8] = {0};
     if (!take(c, raw, bytes))
         return false;
     *ret = 0;

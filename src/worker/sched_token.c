@@ -40,6 +40,7 @@ static struct gen_logprob score(const struct sched *sched, const float *raw, eng
     float log_sum = sample_log_sum(raw, sched->info->vocabulary);
     unsigned found =
         sample_top(raw, sched->info->vocabulary, best, count < LIMIT_TOP_LOGPROBS ? count : LIMIT_TOP_LOGPROBS);
+    assert((tops || found == 0) && "there is room for what was asked for");
     for (unsigned i = 0; i < found; i++)
         tops[i] = (struct gen_alternative){.token = best[i].token, .logprob = best[i].logit - log_sum};
     return (struct gen_logprob){.token = token, .logprob = raw[token] - log_sum, .top = tops, .top_count = found};

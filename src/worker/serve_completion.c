@@ -1,5 +1,6 @@
 /* POST /v1/completions: every prompt is a submission of best_of choices; the choices that are told about are
  * prompt-major. Echo puts the prompt's own text, and with logprobs its tokens, before what was generated. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -138,11 +139,12 @@ static void pick_best(struct completion_task *t, size_t prompt, struct openai_te
 {
     struct text_choice *ranked[LIMIT_CHOICES];
     size_t best_of = (size_t)t->request.best_of, n = (size_t)t->request.sampling.n;
+    assert(best_of >= n && best_of <= LIMIT_CHOICES && "checked when the request was read");
     for (size_t k = 0; k < best_of; k++)
         ranked[k] = &t->choices[prompt * best_of + k];
     if (best_of > n)
         qsort(ranked, best_of, sizeof *ranked, by_mean_logprob);
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < n && k < best_of; k++)
         out[k] = (struct openai_text_choice){.text = buf_view(&ranked[k]->text),
                                              .tokens = ranked[k]->tokens,
                                              .token_count = ranked[k]->token_count,

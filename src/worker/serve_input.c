@@ -1,4 +1,6 @@
 /* Requests' values into the scheduler's, and the scheduler's tokens into text: what the surfaces share. */
+#include <assert.h>
+
 #include "worker/serve.h"
 
 static bool too_long(const struct serve *serve, size_t tokens, const char *name, struct err *err)
@@ -38,7 +40,7 @@ static bool check_tokens(const struct serve *serve, const struct openai_input *i
 bool serve_input_tokens(const struct serve *serve, const struct openai_input *input, const char *name,
                         struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
 {
-    struct serve_tokens tokens;
+    struct serve_tokens tokens = {0};
     if (input->text.p) {
         if (!serve_tokenize(serve, input->text, true, name, arena, &tokens, err))
             return false;
@@ -49,6 +51,7 @@ bool serve_input_tokens(const struct serve *serve, const struct openai_input *in
         tokens.ids = arena_alloc(arena, (tokens.count + 1) * sizeof *tokens.ids);
         memcpy(tokens.ids, input->tokens, tokens.count * sizeof *tokens.ids);
     }
+    assert(tokens.ids && "with room for one more");
     if (tokens.count == 0 && serve->info->bos != ENGINE_TOKEN_NONE) /* the text of a start, not of nothing */
         tokens.ids[tokens.count++] = serve->info->bos;
     if (tokens.count == 0)
@@ -59,7 +62,8 @@ bool serve_input_tokens(const struct serve *serve, const struct openai_input *in
 
 static void append(struct serve_tokens *to, const struct serve_tokens *more)
 {
-    memcpy(to->ids + to->count, more->ids, more->count * sizeof *to->ids);
+    if (more->count)
+        memcpy(to->ids + to->count, more->ids, more->count * sizeof *to->ids);
     to->count += more->count;
 }
 
@@ -67,7 +71,7 @@ bool serve_fim_tokens(const struct serve *serve, struct str prefix, struct str s
                       const char *name, struct arena *arena, struct serve_tokens *ret_tokens, struct err *err)
 {
     const struct engine_info *info = serve->info;
-    struct serve_tokens before, behind, filled;
+    struct serve_tokens before = {0}, behind = {0}, filled = {0};
     if (info->fim_prefix == ENGINE_TOKEN_NONE || info->fim_suffix == ENGINE_TOKEN_NONE ||
         info->fim_middle == ENGINE_TOKEN_NONE)
         return err_set_param(err, ERR_NOT_SUPPORTED, name, "'%s' needs a model that fills in the middle; '%s' does not",
