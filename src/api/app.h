@@ -77,6 +77,11 @@ bool api_may_see(const struct http_req *req, const struct instance *i); /* the s
 /* The target as it may be passed on and logged: without ?api_key=. */
 struct str api_target(struct http_req *req);
 
+/* Passes the request on through the lease, under path, with the body's pieces (count 0: the request's own body as it
+ * comes; at most 3), and keeps the lease's counts. */
+void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
+              size_t count);
+
 /* The response headers that [backends.X] adds to proxied replies; call before the reply begins. */
 void api_backend_headers(struct app *app, struct http_req *req, const struct instance *i);
 

@@ -115,6 +115,9 @@ void instance_set_idle(struct instance *i);
 void instances_look_at_queue(struct instances *all);
 void instances_check_stopped(struct instances *all);
 
+/* view.c */
+const char *instance_state_name(enum instance_state state); /* in the instance API */
+
 /* lease.c */
 void waiters_settle(struct instance *i, const struct err *err); /* NULL: each gets a lease */
 

@@ -3,7 +3,6 @@
 #include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/mem.h"
-#include "http/proxy.h"
 #include "http/sse.h"
 #include "instance/output.h"
 
@@ -120,11 +119,7 @@ static void on_remote(void *arg, struct lease *lease, const struct err *err)
         http_reply_error(call->req, err);
         return;
     }
-    struct http_proxy_options options = {.target = *lease_target(lease),
-                                         .path_and_query = api_target(call->req),
-                                         .extra_head_lines = lease_head_lines(lease),
-                                         .drop_authorization = true};
-    http_proxy(call->req, instances_client(call->app->instances), &options);
+    api_pass(call->app, call->req, lease, api_target(call->req), NULL, 0);
 }
 
 static void logs(void *arg, struct http_req *req, const struct http_match *match)

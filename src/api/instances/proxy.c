@@ -1,7 +1,5 @@
 /* Straight to an instance's own HTTP server: /api/v1/instances/{name}/proxy/... for whoever manages it (it is never
  * started for that), /llama-cpp/{name}/... for whoever uses models (it is). Method, query, body, upgrade: all pass. */
-#include "http/proxy.h"
-
 #include "api/docs/doc.h"
 #include "api/instances/instances.h"
 #include "base/json_read.h"
@@ -9,7 +7,6 @@
 struct pass {
     struct app *app;
     struct http_req *req;
-    struct lease *lease;
     struct str path;
     struct str body; /* ours, instead of the request's; STR_NONE: the request's */
     const char *name;
@@ -28,23 +25,6 @@ static struct str behind(struct str target, unsigned segments, struct arena *are
     return str_from(arena_printf(arena, "/" STR_FMT, STR_ARG(rest)));
 }
 
-static bool on_error(void *arg, struct http_req *req, const struct err *cause)
-{
-    struct pass *p = arg;
-    struct err err;
-    lease_status(p->lease, 502);
-    lease_explain(p->lease, cause, &err);
-    http_reply_error(req, &err);
-    return true;
-}
-
-static void on_head(void *arg, const struct http_head *head)
-{
-    struct pass *p = arg;
-    lease_first_byte(p->lease);
-    lease_status(p->lease, head->status);
-}
-
 static void on_lease(void *arg, struct lease *lease, const struct err *err)
 {
     struct pass *p = arg;
@@ -53,21 +33,11 @@ static void on_lease(void *arg, struct lease *lease, const struct err *err)
         return;
     }
     struct instance *i = instances_find(p->app->instances, str_from(p->name));
-    p->lease = lease;
     if (i && instance_is_remote(i)) /* the node has the same routes */
         p->path = api_target(p->req);
-    struct http_proxy_options options = {.target = *lease_target(lease),
-                                         .path_and_query = p->path,
-                                         .body = {p->body},
-                                         .body_count = p->body.p != NULL,
-                                         .extra_head_lines = lease_head_lines(lease),
-                                         .drop_authorization = true,
-                                         .on_head = on_head,
-                                         .on_error = on_error,
-                                         .arg = p};
     if (i)
         api_backend_headers(p->app, p->req, i);
-    http_proxy(p->req, instances_client(p->app->instances), &options);
+    api_pass(p->app, p->req, lease, p->path, &p->body, p->body.p != NULL);
 }
 
 static struct pass *pass_new(void *arg, struct http_req *req, struct str path, const struct instance *i)

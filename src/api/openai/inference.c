@@ -9,7 +9,6 @@
 #include "api/openai/models.h"
 #include "base/json_scan.h"
 #include "http/multipart.h"
-#include "http/proxy.h"
 
 struct inference {
     struct app *app;
@@ -17,25 +16,7 @@ struct inference {
     struct str pieces[3]; /* of the body: before the model's value, the value, behind it */
     bool form;            /* multipart: the value stands there as it is, not as JSON */
     struct str name;      /* as the client says it */
-    struct lease *lease;
 };
-
-static bool on_error(void *arg, struct http_req *req, const struct err *cause)
-{
-    struct inference *inference = arg;
-    struct err err;
-    lease_status(inference->lease, 502);
-    lease_explain(inference->lease, cause, &err);
-    http_reply_error(req, &err);
-    return true;
-}
-
-static void on_head(void *arg, const struct http_head *head)
-{
-    struct inference *inference = arg;
-    lease_first_byte(inference->lease);
-    lease_status(inference->lease, head->status);
-}
 
 static void on_lease(void *arg, struct lease *lease, const struct err *err)
 {
@@ -44,17 +25,7 @@ static void on_lease(void *arg, struct lease *lease, const struct err *err)
         http_reply_error(inference->req, err);
         return;
     }
-    inference->lease = lease;
-    struct http_proxy_options options = {.target = *lease_target(lease),
-                                         .path_and_query = api_target(inference->req),
-                                         .body = {inference->pieces[0], inference->pieces[1], inference->pieces[2]},
-                                         .body_count = 3,
-                                         .extra_head_lines = lease_head_lines(lease),
-                                         .drop_authorization = true,
-                                         .on_head = on_head,
-                                         .on_error = on_error,
-                                         .arg = inference};
-    http_proxy(inference->req, instances_client(inference->app->instances), &options);
+    api_pass(inference->app, inference->req, lease, api_target(inference->req), inference->pieces, 3);
 }
 
 /* ---- a model file ---- */
