@@ -22,6 +22,7 @@ struct serve {
     uv_signal_t term, interrupt, hangup;
     struct arena arena; /* lives as long as the server: warm-up's requests */
     int signals;
+    bool drained;
     int status;
 };
 
@@ -99,9 +100,13 @@ static void on_fetch_ended(void *arg)
     instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
 }
 
+/* A second signal drains again: what follows happens once. */
 static void on_drained(void *arg)
 {
     struct serve *serve = arg;
+    if (serve->drained)
+        return;
+    serve->drained = true;
     fetch_free(serve->app.fetch, on_fetch_ended, serve);
 }
 

@@ -359,6 +359,24 @@ class Lasting(unittest.TestCase):
             server.until(lambda: server.state("early") == "running")
 
 
+class Ending(unittest.TestCase):
+    STUBBORN = ("import http.server,signal,sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                "class H(http.server.BaseHTTPRequestHandler):\n"
+                " def do_GET(self): self.send_response(200); self.end_headers()\n"
+                "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()")
+
+    def test_a_second_signal_while_processes_end_harms_nothing(self):
+        with Managed("[instances]\nstop_timeout = 1\n") as server:
+            body = {"backend_type": "command", "backend_options": {"argv": ["python3", "-c", self.STUBBORN, "{port}"]}}
+            pid = server.instance("POST", "stubborn", "?wait=1", body)[2]["pid"]
+            server.process.terminate()
+            server.log.wait("draining")
+            server.process.terminate()
+            server.log.wait("ending now")
+            self.assertEqual(server.process.wait(10), 0)
+            self.assertTrue(gone(pid))
+
+
 class Live(unittest.TestCase):
     def test_events_tell_states_and_logs(self):
         with Managed() as server:
