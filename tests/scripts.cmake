@@ -6,6 +6,11 @@ set(test_environment "INFERD=$<TARGET_FILE:inferd>" "INFERD_MODELS=${INFERD_MODE
 
 add_test(NAME tree/arrows COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/arrows.py)
 
+if(NOT INFERD_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  add_test(NAME build/analyze COMMAND ${CMAKE_SOURCE_DIR}/scripts/analyze.sh)
+  set_tests_properties(build/analyze PROPERTIES TIMEOUT 600)
+endif()
+
 add_executable(toml_decoder tools/toml_decoder.c)
 target_link_libraries(toml_decoder PRIVATE inferd_gateway)
 add_test(NAME conf/toml_suite COMMAND sh -c "exec \"\$INFERD_TOML_TEST\" test -toml 1.0 -decoder \"$<TARGET_FILE:toml_decoder>\"")
