@@ -102,6 +102,7 @@
 #define LIMIT_ENVIRONMENT            (4u << 20) /* bytes of a process's environment that are looked at */
 #define LIMIT_HELP_TEXT              (4u << 20) /* what a program prints for --help */
 #define LIMIT_INSTANCES              1024       /* named instances */
+#define LIMIT_BACKEND_KEY        512 /* bytes of a backend's own key */
 #define LIMIT_NODES                  64
 #define LIMIT_NODE_POLL_MS           2000        /* between two looks at another node */
 #define LIMIT_NODE_CALL_MS           10000       /* for a node's answer to a management call */

@@ -99,9 +99,9 @@ static void lease_give(struct instance *i, struct arena *arena, instance_on_leas
         lease->target = placement_target(lease->placement);
         lease->head_lines = arena_str(arena, lines);
     } else if (i->kind == KIND_NAMED) {
-        const char *key = json_string_value(json_object_get(i->options.backend_options, "api_key"));
-        if (key)
-            lease->head_lines = str_from(arena_printf(arena, "Authorization: Bearer %s\r\n", key));
+        struct str key = options_backend_key(&i->options);
+        if (key.p)
+            lease->head_lines = str_from(arena_printf(arena, "Authorization: Bearer " STR_FMT "\r\n", STR_ARG(key)));
     }
     lease->instance = i;
     lease->started_ns = clock_ns();

@@ -115,6 +115,34 @@ static bool check_group(const json_t *group, struct err *err)
     return false;
 }
 
+/* It goes into a header of every request to the backend. */
+static bool fits_a_header(struct str key)
+{
+    bool good = key.n <= LIMIT_BACKEND_KEY;
+    for (size_t i = 0; good && i < key.n; i++)
+        good = key.p[i] > ' ' && key.p[i] < 0x7f;
+    return good;
+}
+
+static bool check_keys(const json_t *keys, struct err *err)
+{
+    size_t index;
+    json_t *key;
+    bool good = fits_a_header(json_str(keys));
+    json_array_foreach((json_t *)keys, index, key) good = good && fits_a_header(json_str(key));
+    return good || err_set_param(err, ERR_INVALID_PARAMETERS, "backend_options.api_key",
+                                 "'backend_options.api_key' must be printable ASCII without blanks, at most %d bytes",
+                                 LIMIT_BACKEND_KEY);
+}
+
+struct str options_backend_key(const struct options *o)
+{
+    const json_t *keys = json_object_get(o->backend_options, "api_key");
+    struct str all = json_str(json_is_array(keys) ? json_array_get(keys, 0) : keys);
+    struct str first = all.p ? str_cut(&all, ',') : STR_NONE;
+    return first.n ? first : STR_NONE;
+}
+
 /* llamactl turns negative numbers into 0; so do we. */
 static void raise_to_zero(json_t *document, const char *key)
 {
@@ -311,7 +339,8 @@ bool options_read(struct options *o, json_t *document, const struct conf *conf, 
     o->environment = json_object_get(document, "environment");
     o->nodes = json_object_get(document, "nodes");
     if (!check_environment(o->environment, err) || !check_nodes(o->nodes, err) ||
-        !check_group(json_object_get(document, "group"), err))
+        !check_group(json_object_get(document, "group"), err) ||
+        !check_keys(json_object_get(json_object_get(document, "backend_options"), "api_key"), err))
         goto bad;
     o->docker = o->docker && o->backend->docker;
     o->backend_options = json_object_get(document, "backend_options");

@@ -29,6 +29,10 @@ json_t *options_merge(const json_t *document, const json_t *patch, struct err *e
 bool options_read(struct options *options, json_t *document, const struct conf *conf, struct err *err);
 void options_release(struct options *options);
 
+/* The key that the backend asks its callers for: the first of several (a list, or llama-server's comma-separated text).
+ * STR_NONE when it asks for none. Fit for a header line: options_read has looked. */
+struct str options_backend_key(const struct options *options);
+
 /* As the API shows it: defaults filled in, environment values and keys as "***". A new document. */
 json_t *options_shown(const struct options *options);
 

@@ -137,10 +137,10 @@ static void ask(struct instance *i)
     }
     if (r->call)
         return;
-    const char *key = json_string_value(json_object_get(i->options.backend_options, "api_key"));
-    char line[1024] = "";
-    if (key)
-        snprintf(line, sizeof line, "Authorization: Bearer %.900s\r\n", key);
+    struct str key = options_backend_key(&i->options);
+    char line[LIMIT_BACKEND_KEY + 40] = "";
+    if (key.p)
+        snprintf(line, sizeof line, "Authorization: Bearer " STR_FMT "\r\n", STR_ARG(key));
     r->status = 0;
     r->body.len = 0;
     deadline_arm(i->all->loop, &r->late, ANSWER_MS, on_answer_late);

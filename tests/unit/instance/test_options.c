@@ -81,6 +81,10 @@ static void test_refused(void **state)
     refused("{\"group\":\"a/b\"}", "group");
     refused("{\"idle_timeout\":\"soon\"}", "idle_timeout");
     refused("{\"preset_ini\":7}", "preset_ini");
+    refused("{\"api_key\":\"k\\r\\nX-Other: 1\"}", "backend_options.api_key");
+    refused("{\"api_key\":\"a key\"}", "backend_options.api_key");
+    refused("{\"backend_type\":\"vllm\",\"backend_options\":{\"model\":\"o/m\",\"api_key\":[\"k\",\"\\n\"]}}",
+            "backend_options.api_key");
 }
 
 static void test_merging(void **state)
@@ -120,6 +124,27 @@ static void test_shown(void **state)
     options_release(&options);
 }
 
+static void test_backend_key(void **state)
+{
+    static const struct {
+        const char *body, *key;
+    } cases[] = {
+        {"{\"model\":\"/m\"}", NULL},
+        {"{\"api_key\":\"k1\"}", "k1"},
+        {"{\"api_key\":\"k1,k2\"}", "k1"},
+        {"{\"backend_type\":\"vllm\",\"backend_options\":{\"model\":\"o/m\",\"api_key\":[\"k1\",\"k2\"]}}", "k1"},
+    };
+    struct options options;
+    struct err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(options_read(&options, canonical(cases[i].body), &conf, &err));
+        struct str key = options_backend_key(&options);
+        assert_true(cases[i].key ? str_eq(key, str_from(cases[i].key)) : key.p == NULL);
+        options_release(&options);
+    }
+}
+
 static void test_names(void **state)
 {
     static const char *const good[] = {"a", "A.b_c-9", "..."}, *const bad[] = {"", ".", "..", "a/b", "a b", "\xc3\xa4"};
@@ -148,8 +173,8 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_merging), cmocka_unit_test(test_shown),
-                                       cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes),      cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_merging),     cmocka_unit_test(test_shown),
+                                       cmocka_unit_test(test_backend_key), cmocka_unit_test(test_names)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
