@@ -44,6 +44,14 @@ static inline void count(int what)
     pthread_mutex_unlock(&H.lock);
 }
 
+static inline unsigned counted(int what)
+{
+    pthread_mutex_lock(&H.lock);
+    unsigned n = H.counts[what];
+    pthread_mutex_unlock(&H.lock);
+    return n;
+}
+
 /* Waits until the counter has reached n; fails after ten seconds. */
 static inline void wait_for(int what, unsigned n)
 {
