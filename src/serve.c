@@ -241,6 +241,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->fetch = fetch_of(serve);
     app->server = server_new(serve);
     app->machine = machine_new();
+    app->metrics = metrics_new();
     app->router = http_router_new(app);
     system_routes(app->router);
     openai_routes(app->router);
@@ -269,6 +270,7 @@ static void release(struct serve *serve)
     if (serve->app.store)
         store_close(serve->app.store);
     machine_free(serve->app.machine);
+    metrics_free(serve->app.metrics);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
     app_release(&serve->app);

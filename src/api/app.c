@@ -135,7 +135,7 @@ static void find_again(void *arg)
     call->on_model(call->arg, model, model ? NULL : &err);
 }
 
-void app_find_model(struct app *app, struct http_req *req, struct str name,
+void app_find_model(struct app *app, struct arena *arena, struct str name,
                     void (*on_model)(void *arg, const struct model *model, const struct err *err), void *arg)
 {
     const struct model *model = app->catalogue ? model_find(app->catalogue, name) : NULL;
@@ -143,9 +143,9 @@ void app_find_model(struct app *app, struct http_req *req, struct str name,
         on_model(arg, model, NULL);
         return;
     }
-    struct find_call *call = arena_alloc(&req->arena, sizeof *call);
-    *call = (struct find_call){.app = app, .name = arena_str(&req->arena, name), .on_model = on_model, .arg = arg};
-    app_refresh_catalogue(app, RESCAN_AGE_MS, &req->arena, find_again, call);
+    struct find_call *call = arena_alloc(arena, sizeof *call);
+    *call = (struct find_call){.app = app, .name = arena_str(arena, name), .on_model = on_model, .arg = arg};
+    app_refresh_catalogue(app, RESCAN_AGE_MS, arena, find_again, call);
 }
 
 const char *const *api_environment(const char *const *over, struct arena *arena)

@@ -7,6 +7,7 @@
 #include "conf/conf.h"
 #include "http/route.h"
 #include "instance/instance.h"
+#include "obs/metrics.h"
 #include "registry/fetch.h"
 
 struct app {
@@ -26,6 +27,7 @@ struct app {
     struct model_catalogue *scanned;
     bool scanning;
     uint64_t started_ms;
+    struct metrics *metrics;
     struct machine *machine; /* load of the machine, sampled by api/system */
     struct openapi *openapi; /* see api/docs; NULL until somebody asks for it */
 };
@@ -55,7 +57,7 @@ struct json *api_json_begin(struct http_req *req);
 
 /* Finds a model by name, looking at the folders again when it is not known; on_model gets NULL and the error else.
  * The model pointer is valid during the call only. */
-void app_find_model(struct app *app, struct http_req *req, struct str name,
+void app_find_model(struct app *app, struct arena *arena, struct str name,
                     void (*on_model)(void *arg, const struct model *model, const struct err *err), void *arg);
 
 /* Who sent the request, when a key was needed: what req->caller points to, else NULL. */
@@ -70,17 +72,20 @@ struct caller {
 /* The guard of all routes (guard.c): asks for a key where the route's access needs one. */
 http_guard api_guard;
 
-/* Whether the caller may use that instance; false: answered with 403 already. */
-bool api_may_use(struct http_req *req, const struct instance *i);
+/* Whether the caller (NULL: anybody) may use that instance, or models of no named one (i NULL). false:
+ * ERR_PERMISSION_DENIED. */
+bool caller_may_use(const struct caller *caller, const struct instance *i, struct err *err);
+bool api_may_use(struct http_req *req, const struct instance *i);       /* the same; false: answered with 403 already */
 bool api_may_see(const struct http_req *req, const struct instance *i); /* the same, silently */
 
 /* The target as it may be passed on and logged: without ?api_key=. */
 struct str api_target(struct http_req *req);
 
 /* Passes the request on through the lease, under path, with the body's pieces (count 0: the request's own body as it
- * comes; at most 3), and keeps the lease's counts. */
+ * comes; at most 3), and keeps the lease's counts. account: whose tokens the reply's are; NULL: nobody's. */
+struct account;
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
-              size_t count);
+              size_t count, struct account *account);
 
 /* The response headers that [backends.X] adds to proxied replies; call before the reply begins. */
 void api_backend_headers(struct app *app, struct http_req *req, const struct instance *i);

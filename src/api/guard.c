@@ -98,9 +98,8 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
                "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");
 }
 
-bool api_may_see(const struct http_req *req, const struct instance *i)
+static bool may_use(const struct caller *caller, const struct instance *i)
 {
-    const struct caller *caller = req->caller;
     if (!caller || caller->all_instances)
         return true;
     for (size_t n = 0; i && n < caller->instance_count; n++)
@@ -109,11 +108,22 @@ bool api_may_see(const struct http_req *req, const struct instance *i)
     return false;
 }
 
+bool caller_may_use(const struct caller *caller, const struct instance *i, struct err *err)
+{
+    return may_use(caller, i) || err_set(err, ERR_PERMISSION_DENIED, "This key may not use that model");
+}
+
+bool api_may_see(const struct http_req *req, const struct instance *i)
+{
+    return may_use(req->caller, i);
+}
+
 bool api_may_use(struct http_req *req, const struct instance *i)
 {
-    if (api_may_see(req, i))
+    struct err err;
+    if (caller_may_use(req->caller, i, &err))
         return true;
-    refuse(req, ERR_PERMISSION_DENIED, "This key may not use that model");
+    http_reply_error(req, &err);
     return false;
 }
 

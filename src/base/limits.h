@@ -157,6 +157,12 @@
 #define LIMIT_GGUF_ARRAY   (64u << 20) /* elements */
 #define LIMIT_GGUF_SHARDS  1024
 
+/* Measurements and internal calls */
+#define LIMIT_METRIC_SERIES  4096        /* of one family; what goes beyond is "other" */
+#define LIMIT_METRIC_LABELS  4096        /* bytes of one series' labels */
+#define LIMIT_USAGE_BYTES    4096        /* of a reply's usage object; a larger one is not looked at */
+#define LIMIT_UPSTREAM_REPLY (256u << 20) /* a reply that is collected */
+
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)
 #define LIMIT_TOML_DEPTH   64

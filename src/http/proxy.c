@@ -19,6 +19,8 @@ struct proxy {
     struct http_call *call;
     struct arena_disposer *disposer;
     void (*on_head)(void *arg, const struct http_head *head);
+    void (*on_data)(void *arg, struct str piece);
+    void (*on_broken)(void *arg);
     bool (*on_error)(void *arg, struct http_req *req, const struct err *err);
     void (*on_finish)(void *arg, bool complete);
     void *arg;
@@ -114,6 +116,8 @@ static void on_head(void *arg, const struct http_head *head)
 static void on_data(void *arg, struct str piece)
 {
     struct proxy *p = arg;
+    if (p->on_data)
+        p->on_data(p->arg, piece);
     if (!http_reply_write(p->req, piece))
         http_call_pause(p->call);
 }
@@ -138,6 +142,8 @@ static void on_call_error(void *arg, const struct err *err)
         return;
     }
     if (http_reply_started(p->req)) {
+        if (p->on_broken)
+            p->on_broken(p->arg);
         http_reply_abort(p->req);
         return;
     }
@@ -284,6 +290,8 @@ void http_proxy(struct http_req *req, struct http_client *client, const struct h
     struct buf lines;
     *p = (struct proxy){.req = req,
                         .on_head = options->on_head,
+                        .on_data = options->on_data,
+                        .on_broken = options->on_broken,
                         .on_error = options->on_error,
                         .on_finish = options->on_finish,
                         .arg = options->arg};

@@ -26,6 +26,8 @@ struct http_proxy_options {
      * while nothing has been sent to the client. started: the failure came after the reply began (the reply is
      * aborted here). */
     void (*on_head)(void *arg, const struct http_head *head);
+    void (*on_data)(void *arg, struct str piece); /* looks on as the reply's body passes */
+    void (*on_broken)(void *arg);                 /* the reply broke off after it began */
     bool (*on_error)(void *arg, struct http_req *req, const struct err *err);
     void (*on_finish)(void *arg,
                       bool complete); /* last call, always, exactly once per http_proxy; also on client death */

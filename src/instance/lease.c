@@ -7,6 +7,9 @@
 
 #define FAILED_PAUSE_MS 2000 /* a start that failed is not tried again sooner for a request */
 
+#define ACCOUNT_LINE "X-Inferd-Account: 1\r\n" /* our worker then ends its streams with a comment that counts tokens   \
+                                                */
+
 const double instance_bucket_bounds[INSTANCE_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                                          1,     2.5,  5,     10,   30,  60,   120};
 
@@ -98,10 +101,14 @@ static void lease_give(struct instance *i, struct arena *arena, instance_on_leas
         }
         lease->target = placement_target(lease->placement);
         lease->head_lines = arena_str(arena, lines);
+    } else if (i->kind == KIND_IMPLICIT) {
+        lease->head_lines = STR(ACCOUNT_LINE);
     } else if (i->kind == KIND_NAMED) {
         struct str key = options_backend_key(&i->options);
         if (key.p)
             lease->head_lines = str_from(arena_printf(arena, "Authorization: Bearer " STR_FMT "\r\n", STR_ARG(key)));
+        else if (i->options.backend->ready == BACKEND_READY_NOTIFY)
+            lease->head_lines = STR(ACCOUNT_LINE);
     }
     lease->instance = i;
     lease->started_ns = clock_ns();

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "base/json_write.h"
 #include "http/sse.h"
 #include "openai/error.h"
 
@@ -42,6 +43,7 @@ static bool submit_next(struct serve_task *task, struct err *err)
     struct serve_task_item *item = &task->items[task->next];
     unsigned timeout = task->serve->options->request_timeout_ms;
     gen_params_default(&request.params);
+    request.priority = str_ieq(http_head_find(&task->req->head, "x-inferd-priority"), STR("batch"));
     task->on_fill(task, task->next, &request);
     if (timeout)
         request.deadline_ms = loop_now_ms(&task->serve->loop) + timeout;
@@ -83,6 +85,22 @@ static void add_timings(struct serve_task *task, const struct gen_timings *t)
     task->queue_ms += t->queue_ms;
 }
 
+/* A reply that is no stream tells in its head where the time went (W3C Server Timing). */
+static void put_server_timing(struct serve_task *task)
+{
+    const struct openai_timings *t = &task->timings;
+    http_reply_header(task->req, "Server-Timing",
+                      arena_printf(&task->req->arena, "queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f",
+                                   task->queue_ms, t->prompt_ms, t->generated_ms));
+}
+
+static void end(struct serve_task *task)
+{
+    if (!task->stream)
+        put_server_timing(task);
+    task->on_end(task);
+}
+
 static void on_gen_event(void *arg, const struct gen_event *event)
 {
     struct serve_task_item *item = arg;
@@ -100,7 +118,7 @@ static void on_gen_event(void *arg, const struct gen_event *event)
         add_timings(task, event->timings);
         task->on_event(task, item->index, event);
         if (task->done == task->count)
-            task->on_end(task);
+            end(task);
         else
             pump(task);
         return;
@@ -181,8 +199,36 @@ void serve_task_send(struct serve_task *task, struct str data)
         pause_task(task);
 }
 
+/* The gateway counts tokens whether or not the client asked for usage: it asks for a comment, which clients of event
+ * streams pass over. */
+static void put_account(struct serve_task *task)
+{
+    const struct openai_timings *t = &task->timings;
+    struct buf line;
+    struct json j;
+    buf_init(&line, LIMIT_USAGE_BYTES);
+    buf_puts(&line, ": ");
+    json_begin(&j, &line);
+    json_open_object(&j, NULL);
+    json_open_object(&j, "usage");
+    json_put_int(&j, "prompt_tokens", t->prompt_tokens);
+    json_put_int(&j, "completion_tokens", t->generated_tokens);
+    json_open_object(&j, "prompt_tokens_details");
+    json_put_int(&j, "cached_tokens", t->cached_tokens);
+    json_close(&j);
+    json_put_number(&j, "queue_ms", task->queue_ms);
+    json_close(&j);
+    json_close(&j);
+    json_finish(&j);
+    buf_puts(&line, "\n\n");
+    http_reply_write(task->req, buf_view(&line));
+    buf_release(&line);
+}
+
 void serve_task_finish_stream(struct serve_task *task, bool done_mark)
 {
+    if (http_head_find(&task->req->head, "x-inferd-account").p && http_reply_started(task->req))
+        put_account(task);
     if (done_mark)
         serve_task_send(task, STR("[DONE]"));
     http_sse_end(task->req);

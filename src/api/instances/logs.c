@@ -119,7 +119,7 @@ static void on_remote(void *arg, struct lease *lease, const struct err *err)
         http_reply_error(call->req, err);
         return;
     }
-    api_pass(call->app, call->req, lease, api_target(call->req), NULL, 0);
+    api_pass(call->app, call->req, lease, api_target(call->req), NULL, 0, NULL);
 }
 
 static void logs(void *arg, struct http_req *req, const struct http_match *match)

@@ -37,7 +37,7 @@ static void on_lease(void *arg, struct lease *lease, const struct err *err)
         p->path = api_target(p->req);
     if (i)
         api_backend_headers(p->app, p->req, i);
-    api_pass(p->app, p->req, lease, p->path, &p->body, p->body.p != NULL);
+    api_pass(p->app, p->req, lease, p->path, &p->body, p->body.p != NULL, NULL);
 }
 
 static struct pass *pass_new(void *arg, struct http_req *req, struct str path, const struct instance *i)

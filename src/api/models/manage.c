@@ -74,7 +74,7 @@ static void load_model(void *arg, const struct model *model, const struct err *e
 
 static void load(void *arg, struct http_req *req, const struct http_match *match)
 {
-    app_find_model(arg, req, match->captures[0], load_model, call_new(arg, req));
+    app_find_model(arg, &req->arena, match->captures[0], load_model, call_new(arg, req));
 }
 
 /* ---- unload ---- */
@@ -133,7 +133,7 @@ static void on_unload_body(struct http_req *req, struct str body)
     bool good = document && json_fields(document, fields, 1, call, "", &err);
     json_decref(document);
     if (good)
-        app_find_model(call->app, req, call->name, unload_model, call);
+        app_find_model(call->app, &req->arena, call->name, unload_model, call);
     else
         http_reply_error(req, &err);
 }
@@ -193,7 +193,7 @@ static void status_model(void *arg, const struct model *model, const struct err 
 
 static void status(void *arg, struct http_req *req, const struct http_match *match)
 {
-    app_find_model(arg, req, match->captures[0], status_model, call_new(arg, req));
+    app_find_model(arg, &req->arena, match->captures[0], status_model, call_new(arg, req));
 }
 
 static const struct http_route routes[] = {

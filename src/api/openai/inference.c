@@ -4,124 +4,58 @@
  *
  * "instance/model" names a model inside a named instance (a router, a vLLM): then, and where the backend knows its
  * model by another name, the bytes of the value are replaced in place. Nothing else in the body moves. */
-#include "api/app.h"
+#include "api/account.h"
 #include "api/docs/doc.h"
 #include "api/openai/models.h"
+#include "api/reach.h"
 #include "base/json_scan.h"
 #include "http/multipart.h"
 
 struct inference {
     struct app *app;
     struct http_req *req;
+    struct account *account;
     struct str pieces[3]; /* of the body: before the model's value, the value, behind it */
     bool form;            /* multipart: the value stands there as it is, not as JSON */
     struct str name;      /* as the client says it */
 };
 
-static void on_lease(void *arg, struct lease *lease, const struct err *err)
+static void on_reached(void *arg, const struct reached *reached, const struct err *err)
 {
     struct inference *inference = arg;
-    if (!lease) {
-        http_reply_error(inference->req, err);
+    struct http_req *req = inference->req;
+    if (!reached) {
+        http_reply_error(req, err);
         return;
     }
-    api_pass(inference->app, inference->req, lease, api_target(inference->req), inference->pieces, 3);
-}
-
-/* ---- a model file ---- */
-
-static bool may_load(struct inference *inference, const struct model *model)
-{
-    struct app *app = inference->app;
-    struct instance_status status;
-    struct err err;
-    if (app->conf->auto_load)
-        return true;
-    instances_status(app->instances, str_from(model->id), &status);
-    if (strcmp(status.model_state, "loaded") == 0)
-        return true;
-    err_set_param(&err, ERR_MODEL_NOT_LOADED, "model",
-                  "The model '%s' is not loaded and cache.auto_load is off; load it with POST /v1/models/%s/load",
-                  model->id, model->id);
-    http_reply_error(inference->req, &err);
-    return false;
-}
-
-static void on_model(void *arg, const struct model *model, const struct err *err)
-{
-    struct inference *inference = arg;
-    if (!model)
-        http_reply_error(inference->req, err);
-    else if (api_may_use(inference->req, NULL) && may_load(inference, model))
-        instances_acquire(inference->app->instances, model, &inference->req->arena, on_lease, inference);
-}
-
-/* ---- a named instance ---- */
-
-static void set_model(struct inference *inference, struct str model)
-{
-    struct arena *arena = &inference->req->arena;
-    if (inference->form) {
-        inference->pieces[1] = model;
-        return;
-    }
-    struct buf text;
-    buf_init(&text, 8 * LIMIT_MODEL_NAME);
-    json_escape(&text, model);
-    inference->pieces[1] = arena_str(arena, buf_view(&text));
-    buf_release(&text);
-}
-
-static void infer_on(struct inference *inference, struct instance *i, struct str inner)
-{
-    const char *served = instance_served_model(i);
-    if (!api_may_use(inference->req, i))
-        return;
-    if (inner.n && !instance_is_remote(i)) /* the other node cuts its own name off */
-        set_model(inference, inner);
-    else if (served && !inner.n)
-        set_model(inference, str_from(served));
-    api_backend_headers(inference->app, inference->req, i);
-    instance_acquire(i, true, &inference->req->arena, on_lease, inference);
+    if (reached->instance)
+        api_backend_headers(inference->app, req, reached->instance);
+    if (reached->model.p)
+        inference->pieces[1] = inference->form ? reached->model : api_quote(reached->model, &req->arena);
+    account_model(inference->account, reached->model_id);
+    account_leased(inference->account);
+    api_pass(inference->app, req, reached->lease, api_target(req), inference->pieces, 3, inference->account);
 }
 
 /* ---- the request ---- */
-
-static bool name_error(const struct inference *inference, struct err *err)
-{
-    if (!inference->name.p)
-        return err_set_param(err, ERR_INVALID_PARAMETERS, "model",
-                             "'model' is required: the name of a model, see GET /v1/models");
-    if (inference->name.n == 0 || inference->name.n > LIMIT_MODEL_NAME)
-        return err_set_param(err, ERR_INVALID_PARAMETERS, "model", "'model' must have between 1 and %d bytes",
-                             LIMIT_MODEL_NAME);
-    return true;
-}
-
-static bool find_in_json(struct inference *inference, struct str body, struct str *ret_value, struct err *err)
-{
-    struct json_scan wanted = {.key = "model"};
-    if (!json_scan(body, &wanted, 1, err))
-        return false;
-    *ret_value = wanted.raw;
-    if (!wanted.raw.p || str_eq(wanted.raw, STR("null")))
-        return true;
-    if (*wanted.raw.p != '"')
-        return err_set_param(err, ERR_INVALID_PARAMETERS, "model", "'model' must be a string");
-    return json_scan_text(wanted.raw, &inference->req->arena, &inference->name) ||
-           err_set_param(err, ERR_INVALID_JSON, "model", "'model' is not a valid JSON string");
-}
 
 /* The model's name and the three pieces of the body. */
 static bool read_body(struct inference *inference, struct str body, struct err *err)
 {
     struct str type = http_head_find(&inference->req->head, "content-type"), value = STR_NONE;
+    struct json_scan wanted = {.key = "model"};
     inference->form = http_multipart_is(type);
-    bool good = inference->form ? http_multipart_find(body, type, STR("model"), &value, err)
-                                : find_in_json(inference, body, &value, err);
-    if (inference->form)
+    if (inference->form) {
+        if (!http_multipart_find(body, type, STR("model"), &value, err))
+            return false;
         inference->name = value;
-    if (!good || !name_error(inference, err))
+    } else {
+        if (!json_scan(body, &wanted, 1, err) ||
+            !api_read_model_name(wanted.raw, &inference->req->arena, &inference->name, err))
+            return false;
+        value = wanted.raw;
+    }
+    if (!api_check_model_name(inference->name, err))
         return false;
     const char *end = body.p + body.n, *behind = value.p + value.n;
     inference->pieces[0] = (struct str){body.p, (size_t)(value.p - body.p)};
@@ -134,16 +68,10 @@ static void on_body(struct http_req *req, struct str body)
 {
     struct inference *inference = req->user;
     struct err err;
-    if (!read_body(inference, body, &err)) {
-        http_reply_error(req, &err);
-        return;
-    }
-    struct str inner = inference->name, head = str_cut(&inner, '/');
-    struct instance *i = instances_find(inference->app->instances, head);
-    if (i)
-        infer_on(inference, i, inner);
+    if (read_body(inference, body, &err))
+        api_reach(inference->app, &req->arena, req->caller, inference->name, on_reached, inference);
     else
-        app_find_model(inference->app, req, inference->name, on_model, inference);
+        http_reply_error(req, &err);
 }
 
 static bool media_type_ok(const struct http_req *req)
@@ -175,6 +103,7 @@ static void infer(void *arg, struct http_req *req, const struct http_match *matc
     struct inference *inference = arena_calloc(&req->arena, sizeof *inference);
     inference->app = app;
     inference->req = req;
+    inference->account = account_open_for(app, req);
     req->user = inference;
     http_req_read_body(req, 0, on_body);
 }

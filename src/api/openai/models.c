@@ -146,7 +146,7 @@ static void retrieve(void *arg, struct http_req *req, const struct http_match *m
     if (!api_may_use(req, i))
         return;
     if (!i) {
-        app_find_model(call->app, req, match->captures[0], on_model, call);
+        app_find_model(call->app, &req->arena, match->captures[0], on_model, call);
         return;
     }
     struct json *j = api_json_begin(req);

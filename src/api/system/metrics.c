@@ -1,19 +1,12 @@
-/* GET /metrics in the Prometheus text format (0.0.4): every instance's state, starts, use and times. */
+/* GET /metrics in the Prometheus text format (0.0.4): every instance's state, starts, use and times, and what
+ * obs/metrics.def lists. */
 #include "api/app.h"
 #include "api/docs/doc.h"
 
 static void put_labels(struct buf *out, const struct instance *i)
 {
-    buf_puts(out, "{instance=\"");
-    for (const char *c = instance_name(i); *c; c++) { /* of a model's file name: anything */
-        if (*c == '"' || *c == '\\')
-            buf_append(out, "\\", 1);
-        if (*c == '\n')
-            buf_puts(out, "\\n");
-        else
-            buf_append(out, c, 1);
-    }
-    buf_puts(out, "\"");
+    buf_puts(out, "{instance=");
+    metrics_put_label(out, instance_name(i)); /* of a model's file name: anything */
 }
 
 static void put_value(struct buf *out, const char *name, const struct instance *i, double value)
@@ -54,53 +47,54 @@ static void put_histogram(struct buf *out, const char *name, const struct instan
 }
 
 /* One row a metric: its name, type, help, and how it is told of one instance. */
-enum metric {
-    METRIC_STATE,
-    METRIC_STARTS,
-    METRIC_RESTARTS,
-    METRIC_EVICTIONS,
-    METRIC_REQUESTS,
-    METRIC_FAILURES,
-    METRIC_ACTIVE,
-    METRIC_WAITING,
-    METRIC_MEMORY,
-    METRIC_FIRST_BYTE,
-    METRIC_DURATION
+enum instance_metric {
+    INSTANCE_METRIC_STATE,
+    INSTANCE_METRIC_STARTS,
+    INSTANCE_METRIC_RESTARTS,
+    INSTANCE_METRIC_EVICTIONS,
+    INSTANCE_METRIC_REQUESTS,
+    INSTANCE_METRIC_FAILURES,
+    INSTANCE_METRIC_ACTIVE,
+    INSTANCE_METRIC_WAITING,
+    INSTANCE_METRIC_MEMORY,
+    INSTANCE_METRIC_FIRST_BYTE,
+    INSTANCE_METRIC_DURATION
 };
 
 static const struct row {
     const char *name, *type, *help;
 } rows[] = {
-    [METRIC_STATE] = {"inferd_instance_state", "gauge", "1 for the state that the instance is in"},
-    [METRIC_STARTS] = {"inferd_instance_starts_total", "counter", "Processes started for it"},
-    [METRIC_RESTARTS] = {"inferd_instance_restarts_total", "counter", "Starts after a crash or on a restart"},
-    [METRIC_EVICTIONS] = {"inferd_instance_evictions_total", "counter", "Times it was stopped to make room"},
-    [METRIC_REQUESTS] = {"inferd_instance_requests_total", "counter", "Requests passed to it"},
-    [METRIC_FAILURES] = {"inferd_instance_failures_total", "counter", "Of these, answered with 5xx"},
-    [METRIC_ACTIVE] = {"inferd_instance_active_requests", "gauge", "Requests it is answering"},
-    [METRIC_WAITING] = {"inferd_instance_waiting_requests", "gauge", "Requests waiting for it to start"},
-    [METRIC_MEMORY] = {"inferd_instance_memory_bytes", "gauge", "Resident memory of its process"},
-    [METRIC_FIRST_BYTE] = {"inferd_instance_first_byte_seconds", "histogram", "From the lease to the reply's head"},
-    [METRIC_DURATION] = {"inferd_instance_request_seconds", "histogram", "From the lease to the last byte"},
+    [INSTANCE_METRIC_STATE] = {"inferd_instance_state", "gauge", "1 for the state that the instance is in"},
+    [INSTANCE_METRIC_STARTS] = {"inferd_instance_starts_total", "counter", "Processes started for it"},
+    [INSTANCE_METRIC_RESTARTS] = {"inferd_instance_restarts_total", "counter", "Starts after a crash or on a restart"},
+    [INSTANCE_METRIC_EVICTIONS] = {"inferd_instance_evictions_total", "counter", "Times it was stopped to make room"},
+    [INSTANCE_METRIC_REQUESTS] = {"inferd_instance_requests_total", "counter", "Requests passed to it"},
+    [INSTANCE_METRIC_FAILURES] = {"inferd_instance_failures_total", "counter", "Of these, answered with 5xx"},
+    [INSTANCE_METRIC_ACTIVE] = {"inferd_instance_active_requests", "gauge", "Requests it is answering"},
+    [INSTANCE_METRIC_WAITING] = {"inferd_instance_waiting_requests", "gauge", "Requests waiting for it to start"},
+    [INSTANCE_METRIC_MEMORY] = {"inferd_instance_memory_bytes", "gauge", "Resident memory of its process"},
+    [INSTANCE_METRIC_FIRST_BYTE] = {"inferd_instance_first_byte_seconds", "histogram",
+                                    "From the lease to the reply's head"},
+    [INSTANCE_METRIC_DURATION] = {"inferd_instance_request_seconds", "histogram", "From the lease to the last byte"},
 };
 
-static void put_metric(struct buf *out, enum metric metric, const struct instance *i)
+static void put_metric(struct buf *out, enum instance_metric metric, const struct instance *i)
 {
     struct instance_status s;
     const char *name = rows[metric].name;
     instance_status(i, &s);
     switch (metric) {
-    case METRIC_STATE: put_states(out, i, &s); break;
-    case METRIC_STARTS: put_value(out, name, i, (double)s.counters->starts); break;
-    case METRIC_RESTARTS: put_value(out, name, i, (double)s.counters->restarts); break;
-    case METRIC_EVICTIONS: put_value(out, name, i, (double)s.counters->evictions); break;
-    case METRIC_REQUESTS: put_value(out, name, i, (double)s.counters->requests); break;
-    case METRIC_FAILURES: put_value(out, name, i, (double)s.counters->failures); break;
-    case METRIC_ACTIVE: put_value(out, name, i, s.active); break;
-    case METRIC_WAITING: put_value(out, name, i, s.waiting); break;
-    case METRIC_MEMORY: put_value(out, name, i, (double)s.memory_bytes); break;
-    case METRIC_FIRST_BYTE: put_histogram(out, name, i, &s.counters->first_byte); break;
-    case METRIC_DURATION: put_histogram(out, name, i, &s.counters->duration); break;
+    case INSTANCE_METRIC_STATE: put_states(out, i, &s); break;
+    case INSTANCE_METRIC_STARTS: put_value(out, name, i, (double)s.counters->starts); break;
+    case INSTANCE_METRIC_RESTARTS: put_value(out, name, i, (double)s.counters->restarts); break;
+    case INSTANCE_METRIC_EVICTIONS: put_value(out, name, i, (double)s.counters->evictions); break;
+    case INSTANCE_METRIC_REQUESTS: put_value(out, name, i, (double)s.counters->requests); break;
+    case INSTANCE_METRIC_FAILURES: put_value(out, name, i, (double)s.counters->failures); break;
+    case INSTANCE_METRIC_ACTIVE: put_value(out, name, i, s.active); break;
+    case INSTANCE_METRIC_WAITING: put_value(out, name, i, s.waiting); break;
+    case INSTANCE_METRIC_MEMORY: put_value(out, name, i, (double)s.memory_bytes); break;
+    case INSTANCE_METRIC_FIRST_BYTE: put_histogram(out, name, i, &s.counters->first_byte); break;
+    case INSTANCE_METRIC_DURATION: put_histogram(out, name, i, &s.counters->duration); break;
     }
 }
 
@@ -112,11 +106,11 @@ static void metrics(void *arg, struct http_req *req, const struct http_match *ma
     (void)match;
     buf_init(&out, LIMIT_JSON_TEXT);
     for (size_t metric = 0; metric < sizeof rows / sizeof *rows; metric++) {
-        buf_printf(&out, "# HELP %s %s\n# TYPE %s %s\n", rows[metric].name, rows[metric].help, rows[metric].name,
-                   rows[metric].type);
+        metrics_put_head(&out, rows[metric].name, rows[metric].type, rows[metric].help);
         for (struct instance **i = all; *i; i++)
-            put_metric(&out, (enum metric)metric, *i);
+            put_metric(&out, (enum instance_metric)metric, *i);
     }
+    metrics_write(app->metrics, &out);
     http_reply(req, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
     buf_release(&out);
 }

@@ -1,0 +1,139 @@
+#include "api/account.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "openai/usage_tap.h"
+
+struct account {
+    struct app *app;
+    const struct caller *caller;
+    struct str address;
+    const char *endpoint, *model;
+    const int *status;
+    uint64_t started_ns, leased_ns, first_ns;
+    struct usage_tap tap;
+    double queue_ms;
+    bool streamed, broken;
+};
+
+/* The labels that the documents' dashboards know. */
+static const char *endpoint_of(struct str path)
+{
+    static const struct {
+        const char *path, *name;
+    } rows[] = {{"/v1/chat/completions", "chat"}, {"/v1/completions", "completions"}, {"/v1/embeddings", "embeddings"},
+                {"/v1/rerank", "rerank"},         {"/v1/reranking", "rerank"},        {"/v1/score", "score"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (str_eq(path, str_from(rows[i].path)))
+            return rows[i].name;
+    return "other";
+}
+
+static double seconds(uint64_t from_ns, uint64_t to_ns)
+{
+    return (double)(to_ns - from_ns) / 1e9;
+}
+
+static void count_tokens(const struct account *a, const struct usage_counts *usage, uint64_t now)
+{
+    struct metrics *metrics = a->app->metrics;
+    const char *const model[] = {a->model};
+    metrics_add(metrics, METRIC_PROMPT_TOKENS, model, (double)usage->prompt_tokens);
+    metrics_add(metrics, METRIC_CACHED_PROMPT_TOKENS, model, (double)usage->cached_tokens);
+    metrics_add(metrics, METRIC_TOKENS_GENERATED, model, (double)usage->completion_tokens);
+    if (a->streamed && a->first_ns && usage->completion_tokens > 1)
+        metrics_observe(metrics, METRIC_TOKEN_SECONDS, model,
+                        seconds(a->first_ns, now) / (double)(usage->completion_tokens - 1));
+}
+
+static void count_times(const struct account *a, double queue_ms, uint64_t now)
+{
+    struct metrics *metrics = a->app->metrics;
+    const char *const model[] = {a->model}, *const endpoint[] = {a->endpoint};
+    metrics_observe(metrics, METRIC_REQUEST_SECONDS, endpoint, seconds(a->started_ns, now));
+    metrics_observe(metrics, METRIC_INFERENCE_SECONDS, model, seconds(a->started_ns, now));
+    if (a->streamed && a->first_ns)
+        metrics_observe(metrics, METRIC_FIRST_TOKEN_SECONDS, model, seconds(a->started_ns, a->first_ns));
+    if (a->leased_ns)
+        metrics_observe(metrics, METRIC_QUEUE_SECONDS, model,
+                        seconds(a->started_ns, a->leased_ns) + (queue_ms > 0 ? queue_ms / 1000 : 0));
+}
+
+static void account_close(void *arg)
+{
+    struct account *a = arg;
+    struct usage_counts usage = usage_tap_read(&a->tap);
+    int status = *a->status ? *a->status : 499;
+    uint64_t now = clock_ns();
+    char text[12];
+    snprintf(text, sizeof text, "%d", status);
+    const char *const request[] = {a->model, a->endpoint, text}, *const model[] = {a->model};
+    usage_tap_release(&a->tap);
+    metrics_add(a->app->metrics, METRIC_REQUESTS, request, 1);
+    if (status >= 500 || a->broken)
+        metrics_add(a->app->metrics, METRIC_INFERENCE_ERRORS, model, 1);
+    count_times(a, a->streamed ? usage.queue_ms : a->queue_ms, now);
+    if (usage.known)
+        count_tokens(a, &usage, now);
+}
+
+struct account *account_open(struct app *app, struct arena *arena, const struct caller *caller, struct str path,
+                             struct str address, const int *status)
+{
+    struct account *a = arena_alloc(arena, sizeof *a);
+    *a = (struct account){.app = app,
+                          .caller = caller,
+                          .address = address,
+                          .endpoint = endpoint_of(path),
+                          .model = "other",
+                          .status = status,
+                          .started_ns = clock_ns()};
+    usage_tap_init(&a->tap);
+    arena_on_dispose(arena, account_close, a);
+    return a;
+}
+
+struct account *account_open_for(struct app *app, struct http_req *req)
+{
+    return account_open(app, &req->arena, req->caller, req->head.path, STR_NONE, &req->status);
+}
+
+void account_model(struct account *a, const char *model)
+{
+    a->model = model;
+}
+
+void account_leased(struct account *a)
+{
+    a->leased_ns = clock_ns();
+}
+
+/* "queue;dur=1.25, prefill;dur=..." (W3C Server Timing): our worker's, of replies that are no streams. */
+static double queue_of(struct str timing)
+{
+    while (timing.p) {
+        struct str metric = str_trim(str_cut(&timing, ','));
+        if (str_starts(metric, STR("queue;dur=")))
+            return strtod(metric.p + strlen("queue;dur="), NULL); /* a line of a head ends in a control character */
+    }
+    return 0;
+}
+
+void account_head(struct account *a, const struct http_head *head)
+{
+    a->streamed = str_starts(http_head_find(head, "content-type"), STR("text/event-stream"));
+    a->queue_ms = a->streamed ? 0 : queue_of(http_head_find(head, "server-timing"));
+}
+
+void account_data(struct account *a, struct str piece)
+{
+    if (!a->first_ns)
+        a->first_ns = clock_ns();
+    usage_tap_feed(&a->tap, piece);
+}
+
+void account_broken(struct account *a)
+{
+    a->broken = true;
+}
