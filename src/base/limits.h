@@ -157,7 +157,8 @@
 #define LIMIT_GGUF_ARRAY   (64u << 20) /* elements */
 #define LIMIT_GGUF_SHARDS  1024
 
-/* Measurements and internal calls */
+/* Measurements, internal calls, limits of callers */
+#define LIMIT_SUBJECTS       65536       /* keys, users and addresses whose requests are counted */
 #define LIMIT_METRIC_SERIES  4096        /* of one family; what goes beyond is "other" */
 #define LIMIT_METRIC_LABELS  4096        /* bytes of one series' labels */
 #define LIMIT_USAGE_BYTES    4096        /* of a reply's usage object; a larger one is not looked at */
