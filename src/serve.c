@@ -225,11 +225,26 @@ static struct fetch *fetch_of(struct serve *serve)
     return fetch_new(&serve->loop, &settings);
 }
 
+static bool read_trusted(struct serve *serve, struct err *err)
+{
+    struct app *app = &serve->app;
+    const char *const *text = serve->conf->trusted_proxies;
+    size_t n = 0;
+    while (text[n])
+        n++;
+    app->trusted = arena_calloc(&serve->arena, (n + 1) * sizeof *app->trusted);
+    for (; app->trusted_count < n; app->trusted_count++)
+        if (!http_network_parse(str_from(text[app->trusted_count]), &app->trusted[app->trusted_count]))
+            return err_set(err, ERR_CONFIG, "server.trusted_proxies: '%s' is no address or network",
+                           text[app->trusted_count]);
+    return true;
+}
+
 static bool start(struct serve *serve, const char *program, struct err *err)
 {
     struct app *app = &serve->app;
     app->program = program;
-    if (!instance_make_folder(serve->conf->state_dir, err))
+    if (!instance_make_folder(serve->conf->state_dir, err) || !read_trusted(serve, err))
         return false;
     app->store = store_open(&serve->loop, serve->conf->database_path, err);
     app->keys = app->store ? keys_new(&serve->loop, serve->conf, app->store, err) : NULL;
@@ -242,6 +257,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->server = server_new(serve);
     app->machine = machine_new();
     app->metrics = metrics_new();
+    app->limits = limits_new(LIMIT_SUBJECTS);
     app->router = http_router_new(app);
     system_routes(app->router);
     openai_routes(app->router);
@@ -271,6 +287,7 @@ static void release(struct serve *serve)
         store_close(serve->app.store);
     machine_free(serve->app.machine);
     metrics_free(serve->app.metrics);
+    limits_free(serve->app.limits);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
     app_release(&serve->app);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "api/admit.h"
 #include "base/clock.h"
 #include "openai/usage_tap.h"
 
@@ -41,6 +42,7 @@ static void count_tokens(const struct account *a, const struct usage_counts *usa
     const char *const model[] = {a->model};
     metrics_add(metrics, METRIC_PROMPT_TOKENS, model, (double)usage->prompt_tokens);
     metrics_add(metrics, METRIC_CACHED_PROMPT_TOKENS, model, (double)usage->cached_tokens);
+    api_charge_tokens(a->app, a->caller, a->address, usage->prompt_tokens + usage->completion_tokens);
     metrics_add(metrics, METRIC_TOKENS_GENERATED, model, (double)usage->completion_tokens);
     if (a->streamed && a->first_ns && usage->completion_tokens > 1)
         metrics_observe(metrics, METRIC_TOKEN_SECONDS, model,
@@ -96,7 +98,8 @@ struct account *account_open(struct app *app, struct arena *arena, const struct 
 
 struct account *account_open_for(struct app *app, struct http_req *req)
 {
-    return account_open(app, &req->arena, req->caller, req->head.path, STR_NONE, &req->status);
+    struct str address = req->caller ? STR_NONE : api_client_address(app, req);
+    return account_open(app, &req->arena, req->caller, req->head.path, address, &req->status);
 }
 
 void account_model(struct account *a, const char *model)

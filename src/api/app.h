@@ -4,7 +4,9 @@
 
 #include "base/json_write.h"
 #include "auth/keys.h"
+#include "auth/limits.h"
 #include "conf/conf.h"
+#include "http/network.h"
 #include "http/route.h"
 #include "instance/instance.h"
 #include "obs/metrics.h"
@@ -28,6 +30,9 @@ struct app {
     bool scanning;
     uint64_t started_ms;
     struct metrics *metrics;
+    struct limits *limits;
+    struct http_network *trusted; /* server.trusted_proxies */
+    size_t trusted_count;
     struct machine *machine; /* load of the machine, sampled by api/system */
     struct openapi *openapi; /* see api/docs; NULL until somebody asks for it */
 };

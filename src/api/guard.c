@@ -1,7 +1,7 @@
 /* Keys at the door. Every route says what a caller needs (http_route.access); this looks the presented key up and lets
  * the request in, or answers 401 for a key that is missing or unknown and 403 for one that may not do this. Without a
  * reply before that, nothing about the route can be learnt. */
-#include "api/app.h"
+#include "api/admit.h"
 #include "http/query.h"
 #include "instance/backend.h"
 
@@ -48,15 +48,21 @@ static void refuse(struct http_req *req, enum err_code code, const char *why)
     http_reply_error(req, &err);
 }
 
+static void enter(struct app *app, struct http_req *req, const struct http_match *match)
+{
+    if (match->route->access & API_UNCHARGED || match->route->access == AUTH_NONE || api_admit_request(app, req))
+        http_match_handle(app->router, req, match);
+}
+
 static void judge(struct app *app, struct http_req *req, const struct http_match *match, const struct key *key)
 {
     if (!key) {
         refuse(req, ERR_AUTHENTICATION_FAILED, "Invalid API key");
-    } else if (!key_allows(key, (enum auth_scope)match->route->access)) {
+    } else if (!key_allows(key, (enum auth_scope)(match->route->access & ~API_UNCHARGED))) {
         refuse(req, ERR_PERMISSION_DENIED, "This key may use models only, not manage instances");
     } else {
         note_caller(req, key);
-        http_match_handle(app->router, req, match);
+        enter(app, req, match);
     }
 }
 
@@ -80,11 +86,11 @@ static void check_slowly(struct app *app, struct http_req *req, const struct htt
 void api_guard(void *arg, struct http_req *req, const struct http_match *match)
 {
     struct app *app = arg;
-    unsigned access = match->route->access;
+    unsigned access = match->route->access & ~API_UNCHARGED;
     if (app->conf->flat_errors && req->dialect == &openai_dialect)
         req->dialect = (void *)&manager_dialect;
     if (access == AUTH_NONE || !keys_required(app->keys, (enum auth_scope)access)) {
-        http_match_handle(app->router, req, match);
+        enter(app, req, match);
         return;
     }
     struct str presented = presented_key(req);

@@ -7,6 +7,7 @@
 #include "api/upstream.h"
 
 #include "api/account.h"
+#include "api/admit.h"
 #include "api/reach.h"
 #include "base/json_scan.h"
 #include "base/mem.h"
@@ -240,6 +241,7 @@ struct upstream *upstream_start(struct app *app, struct arena *arena, const stru
                                 const struct upstream_events *events, void *arg)
 {
     struct upstream *u = mem_calloc(1, sizeof *u);
+    struct limit_state limits;
     struct str name;
     struct err err;
     *u = (struct upstream){.app = app, .request = *request, .events = events, .arg = arg};
@@ -250,10 +252,11 @@ struct upstream *upstream_start(struct app *app, struct arena *arena, const stru
     http_sse_reader_init(&u->reader, on_event, u);
     buf_init(&u->body, LIMIT_UPSTREAM_REPLY);
     u->starting = true;
-    if (read_body(u, &name, &err))
+    if ((!request->charge || api_admit(app, &u->arena, request->caller, request->address, &limits, &err)) &&
+        read_body(u, &name, &err))
         api_reach(app, &u->arena, request->caller, name, on_reached, u);
     else
-        finish(u, &err);
+        on_reached(u, NULL, &err);
     u->starting = false;
     if (!u->gone)
         return u;

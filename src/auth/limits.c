@@ -286,13 +286,20 @@ limit_hold limits_begin(struct limits *l, const struct limit_subject *subject, c
     return ret_state->refused == LIMIT_NONE ? index + 1 : 0;
 }
 
-void limits_end(struct limits *l, limit_hold hold, uint64_t tokens, uint64_t now_ms)
+void limits_end(struct limits *l, limit_hold hold)
 {
     if (!hold)
         return;
-    struct limit_entry *e = &l->entries[hold - 1];
-    assert(hold <= l->count && e->active > 0);
-    e->active--;
-    if (now_ms - e->window_ms < WINDOW_MS)
+    assert(hold <= l->count && l->entries[hold - 1].active > 0);
+    l->entries[hold - 1].active--;
+}
+
+void limits_charge(struct limits *l, const struct limit_subject *subject, uint64_t tokens, uint64_t now_ms)
+{
+    uint32_t index = l->count ? find(l, subject) : NOBODY;
+    if (index == NOBODY)
+        return;
+    struct limit_entry *e = &l->entries[index];
+    if (e->known && now_ms - e->window_ms < WINDOW_MS)
         e->tokens += tokens;
 }

@@ -48,7 +48,8 @@ size_t limits_count(const struct limits *limits);
  * is refused (ret_state->refused), or (LIMIT_NONE) no limit applies at these rates and nothing is remembered. */
 limit_hold limits_begin(struct limits *limits, const struct limit_subject *subject, const struct limit_rates *rates,
                         uint64_t now_ms, struct limit_state *ret_state);
-/* The request is over and took so many tokens; hold 0: nothing happens. */
-void limits_end(struct limits *limits, limit_hold hold, uint64_t tokens, uint64_t now_ms);
+void limits_end(struct limits *limits, limit_hold hold); /* the request is over; 0: nothing happens */
+/* Tokens that a request of the subject took: charged to the present window when the subject is still remembered. */
+void limits_charge(struct limits *limits, const struct limit_subject *subject, uint64_t tokens, uint64_t now_ms);
 
 #endif

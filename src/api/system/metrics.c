@@ -1,6 +1,6 @@
 /* GET /metrics in the Prometheus text format (0.0.4): every instance's state, starts, use and times, and what
  * obs/metrics.def lists. */
-#include "api/app.h"
+#include "api/admit.h"
 #include "api/docs/doc.h"
 
 static void put_labels(struct buf *out, const struct instance *i)
@@ -116,7 +116,8 @@ static void metrics(void *arg, struct http_req *req, const struct http_match *ma
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_INFERENCE, &doc_metrics},
+    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_INFERENCE | API_UNCHARGED,
+     &doc_metrics},
 };
 
 void metrics_routes(struct http_router *router)

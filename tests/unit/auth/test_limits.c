@@ -29,7 +29,7 @@ static bool ask(const struct limit_rates *rates, uint64_t now_ms)
 {
     struct limit_subject one = limit_by_number(LIMIT_BY_KEY, 1);
     limit_hold hold = limits_begin(L, &one, rates, now_ms, &S);
-    limits_end(L, hold, 0, now_ms);
+    limits_end(L, hold);
     return S.refused == LIMIT_NONE;
 }
 
@@ -89,10 +89,12 @@ static void test_tokens(void **state)
     (void)state;
     limit_hold first = limits_begin(L, &one, &rates, 0, &S), second = limits_begin(L, &one, &rates, 0, &S);
     assert_int_equal(S.tokens_left, 500);
-    limits_end(L, first, 499, 10);
+    limits_end(L, first);
+    limits_charge(L, &one, 499, 10);
     assert_true(ask(&rates, 11));
     assert_int_equal(S.tokens_left, 1);
-    limits_end(L, second, 100, 12);
+    limits_end(L, second);
+    limits_charge(L, &one, 100, 12);
     assert_false(ask(&rates, 13));
     assert_int_equal(S.refused, LIMIT_TOKENS);
     assert_int_equal(S.tokens_left, 0);
@@ -107,7 +109,8 @@ static void test_tokens_of_an_older_window_are_not_charged(void **state)
     struct limit_subject one = limit_by_number(LIMIT_BY_KEY, 1);
     (void)state;
     limit_hold slow = limits_begin(L, &one, &rates, 0, &S);
-    limits_end(L, slow, 9999, 60000);
+    limits_end(L, slow);
+    limits_charge(L, &one, 9999, 60000);
     assert_true(ask(&rates, 60001));
     assert_int_equal(S.tokens_left, 500);
 }
@@ -123,10 +126,10 @@ static void test_concurrent(void **state)
     assert_int_equal(S.refused, LIMIT_CONCURRENT);
     limit_hold other = limits_begin(L, &two, &rates, 0, &S);
     assert_true(other);
-    limits_end(L, a, 0, 1);
+    limits_end(L, a);
     assert_true(ask(&rates, 1));
-    limits_end(L, b, 0, 1);
-    limits_end(L, other, 0, 1);
+    limits_end(L, b);
+    limits_end(L, other);
 }
 
 static void test_no_limit_remembers_nothing(void **state)
@@ -162,13 +165,13 @@ static void test_memory_is_bounded(void **state)
         char text[16];
         snprintf(text, sizeof text, "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
         struct limit_subject from = limit_by_address(text);
-        limits_end(L, limits_begin(L, &from, &rates, 1, &S), 0, 1);
+        limits_end(L, limits_begin(L, &from, &rates, 1, &S));
         assert_int_equal(S.refused, LIMIT_NONE);
     }
     assert_int_equal(limits_count(L), LIMIT_SUBJECTS);
     assert_int_equal(limits_begin(L, &held, &rates, 2, &S), 0);
     assert_int_equal(S.refused, LIMIT_REQUESTS);
-    limits_end(L, hold, 0, 2);
+    limits_end(L, hold);
 }
 
 static void test_all_held_refuses(void **state)
@@ -185,7 +188,7 @@ static void test_all_held_refuses(void **state)
     struct limit_subject fourth = limit_by_number(LIMIT_BY_USER, 4);
     assert_int_equal(limits_begin(small, &fourth, &rates, 0, &S), 0);
     assert_int_equal(S.refused, LIMIT_CONCURRENT);
-    limits_end(small, holds[1], 0, 0);
+    limits_end(small, holds[1]);
     assert_true(limits_begin(small, &fourth, &rates, 0, &S));
     limits_free(small);
 }
@@ -198,12 +201,13 @@ static void test_cost(void **state)
     (void)state;
     for (int i = 0; i < 10000; i++) {
         struct limit_subject s = limit_by_number(LIMIT_BY_KEY, i);
-        limits_end(L, limits_begin(L, &s, &rates, 0, &S), 0, 0);
+        limits_end(L, limits_begin(L, &s, &rates, 0, &S));
     }
     uint64_t start = clock_ns();
     for (int i = 0; i < CHECKS; i++) {
         struct limit_subject s = limit_by_number(LIMIT_BY_KEY, (int64_t)i * 7919 % 10000);
-        limits_end(L, limits_begin(L, &s, &rates, (uint64_t)i / 100, &S), 1, (uint64_t)i / 100);
+        limits_end(L, limits_begin(L, &s, &rates, (uint64_t)i / 100, &S));
+        limits_charge(L, &s, 1, (uint64_t)i / 100);
     }
     double each = (double)(clock_ns() - start) / CHECKS;
     print_message("a check and its end: %.1f ns\n", each);
