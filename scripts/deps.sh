@@ -22,7 +22,7 @@ TARGETS=(llama llama-common mtmd llama-server llama-bench llama-batched-bench ll
 PACKAGES=(build-essential cmake ninja-build pkg-config git util-linux ca-certificates curl python3 python3-venv
     nodejs npm libuv1-dev libssl-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libargon2-dev libwslay-dev
     libedit-dev zlib1g-dev libpq-dev libyaml-dev libgomp1)
-TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go postgresql)
+TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go postgresql sslscan prometheus)
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${INFERD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/inferd}

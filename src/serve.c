@@ -11,6 +11,7 @@
 #include "api/system/machine.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "http/tls.h"
 #include "obs/log.h"
 
 enum { EXIT_CONFIG = 3, EXIT_NETWORK = 5 };
@@ -19,6 +20,7 @@ struct serve {
     struct loop loop;
     const struct conf *conf;
     struct app app;
+    struct tls_context *tls; /* NULL: plain HTTP */
     uv_signal_t term, interrupt, hangup;
     struct arena arena; /* lives as long as the server: warm-up's requests */
     int signals;
@@ -123,12 +125,34 @@ static void on_end_signal(uv_signal_t *handle, int number)
              http_server_connections(serve->app.server));
 }
 
+/* The certificate of the configuration, for connections from now on. false: the one before stays. */
+static bool load_certificate(struct serve *serve, struct err *err)
+{
+    const struct conf *conf = serve->conf;
+    if (!*conf->tls_cert && !*conf->tls_key)
+        return true;
+    if (!*conf->tls_cert || !*conf->tls_key)
+        return err_set(err, ERR_CONFIG, "server.tls_cert and server.tls_key need each other");
+    struct tls_context *fresh = tls_context_new(conf->tls_cert, conf->tls_key, err);
+    if (!fresh)
+        return false;
+    http_server_secure(serve->app.server, fresh);
+    tls_context_free(serve->tls);
+    serve->tls = fresh;
+    return true;
+}
+
 static void on_hangup(uv_signal_t *handle, int number)
 {
-    (void)handle;
+    struct serve *serve = handle->data;
+    struct err err;
     (void)number;
     log_reopen();
     log_info("log reopened", NULL);
+    if (!load_certificate(serve, &err))
+        log_error("the certificate stays as it was", "reason=%s", err.message);
+    else if (serve->tls)
+        log_info("certificate read again", "path=%s", serve->conf->tls_cert);
 }
 
 static void watch_signal(struct serve *serve, uv_signal_t *handle, uv_signal_cb on_signal, int number)
@@ -179,7 +203,8 @@ static bool listen_all(struct serve *serve, struct err *err)
         return false;
     if (*conf->socket && !http_server_listen_unix(serve->app.server, conf->socket, 0600, err))
         return false;
-    log_info("listening", "version=%s url=http://%s:%d", INFERD_VERSION, conf->bind_address, port);
+    log_info("listening", "version=%s url=%s://%s:%d", INFERD_VERSION, serve->tls ? "https" : "http",
+             conf->bind_address, port);
     return true;
 }
 
@@ -267,7 +292,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     keys_routes(app->router);
     docs_routes(app->router);
     http_router_guard(app->router, api_guard);
-    if (!listen_all(serve, err))
+    if (!load_certificate(serve, err) || !listen_all(serve, err))
         return false;
     instances_begin(app->instances);
     app_refresh_catalogue(app, 0, &serve->arena, warm_all, serve);
@@ -279,6 +304,7 @@ static void release(struct serve *serve)
     arena_dispose(&serve->arena);
     if (serve->app.server)
         http_server_free(serve->app.server);
+    tls_context_free(serve->tls);
     if (serve->app.fetch)
         fetch_free(serve->app.fetch, NULL, NULL);
     instances_free(serve->app.instances);

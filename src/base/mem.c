@@ -30,6 +30,11 @@ static void *checked(void *memory, size_t size)
     _exit(MEM_EXIT);
 }
 
+void mem_require(const void *memory)
+{
+    checked((void *)memory, 0);
+}
+
 void *mem_alloc(size_t size)
 {
     return checked(malloc(size ? size : 1), size);

@@ -72,6 +72,7 @@ struct http_listener {
 struct http_server {
     struct loop *loop;
     struct http_server_options options;
+    struct tls_context *tls; /* NULL: plain */
     struct list listeners, idle, busy;
     size_t connections, listeners_open;
     struct buf head;          /* the reply head being built, of the corked connection */

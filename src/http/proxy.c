@@ -242,7 +242,7 @@ static void put_forwarded(struct buf *lines, const struct http_req *req)
         buf_append(lines, "\r\n", 2);
     }
     if (!http_head_find(&req->head, "x-forwarded-proto").p)
-        put_line(lines, "X-Forwarded-Proto", STR("http"));
+        put_line(lines, "X-Forwarded-Proto", wire_is_secure(&req->conn->wire) ? STR("https") : STR("http"));
     if (host.p && !http_head_find(&req->head, "x-forwarded-host").p)
         put_line(lines, "X-Forwarded-Host", host);
 }

@@ -55,6 +55,11 @@ bool http_server_draining(const struct http_server *server)
     return server->draining;
 }
 
+void http_server_secure(struct http_server *server, struct tls_context *context)
+{
+    server->tls = context;
+}
+
 /* ---- accepting ---- */
 
 static void accept_one(struct http_listener *l)
@@ -77,6 +82,8 @@ static void accept_one(struct http_listener *l)
     }
     if (tcp)
         uv_tcp_nodelay(&c->wire.tcp, 1);
+    if (tcp && s->tls)
+        wire_secure(&c->wire, s->tls);
     conn_accepted(c);
 }
 

@@ -65,6 +65,11 @@ bool http_server_listen_tcp(struct http_server *server, const char *address, int
 /* A socket file left by a dead process is replaced; one that answers is ERR_CONFLICT. mode: file permission bits. */
 bool http_server_listen_unix(struct http_server *server, const char *path, int mode, struct err *err);
 
+/* TCP connections accepted from now on speak TLS with that certificate; those that exist go on with theirs. The context
+ * is the caller's and must outlive the server, or the next call. NULL: plain. */
+struct tls_context;
+void http_server_secure(struct http_server *server, struct tls_context *context);
+
 /* Stops accepting, closes idle connections, lets running replies end with Connection: close; after grace_ms the rest
  * is cut. on_drained runs once no connection is left. A second call with a shorter grace shortens it. */
 void http_server_drain(struct http_server *server, unsigned grace_ms, void (*on_drained)(void *arg), void *arg);

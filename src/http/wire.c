@@ -9,16 +9,24 @@
  * Unsent bytes: `flying` belongs to libuv until its write is done, `next` collects what comes meanwhile, so that many
  * small writes of a slow stream become one. Both go as soon as everything is written: an idle stream holds none.
  *
+ * TLS lies between the socket and both directions: ciphertext is put into the session, whose plain bytes then reuse the
+ * loop's read buffer; plain pieces of one write become as few records as they can. When the owner stops reading in the
+ * middle, what came stays in the session, at most one read of the socket.
+ *
  * Invariant: callbacks come from the loop, never from inside a wire_ function; after wire_close only on_closed comes.
  */
 #include "http/wire.h"
 
 #include <assert.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "http/tls.h"
+
+#define TLS_RECORD (16 * 1024) /* most plain bytes of one record */
 
 struct wire_out {
     uv_write_t req;
@@ -35,6 +43,9 @@ struct wire_watch {
 static void on_stall(struct deadline *deadline);
 static void report(struct loop_soon *soon);
 static void watch_set(struct wire *w, int events);
+static void write_raw(struct wire *w, const struct str *pieces, size_t count);
+static void flush_tls(struct wire *w);
+static void decrypt(struct wire *w);
 
 /* Remembers the failure; the owner hears of it before the loop waits again. */
 static void fail(struct wire *w, int status)
@@ -100,10 +111,64 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(w->loop->read_buffer, LOOP_READ_BYTES);
 }
 
+static void stop_reading(struct wire *w, int status)
+{
+    uv_read_stop(&w->stream);
+    w->reading = false;
+    fail(w, status);
+}
+
+static void refuse_plain(struct wire *w)
+{
+    const struct str reply = STR("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                                 "Content-Length: 42\r\n\r\nThis port speaks HTTPS: use an https:// URL");
+    write_raw(w, &reply, 1);
+    stop_reading(w, UV_EPROTO);
+}
+
+/* Gives the owner what can be decrypted. It may stop reading, or close, within on_bytes. */
+static void decrypt(struct wire *w)
+{
+    while (w->reading && !w->closing && !w->gone) {
+        size_t n = 0;
+        enum tls_result result = tls_session_read(w->tls, w->loop->read_buffer, LOOP_READ_BYTES, &n);
+        if (result == TLS_PLAIN) {
+            refuse_plain(w);
+            return;
+        }
+        flush_tls(w);
+        switch (result) {
+        case TLS_BYTES: w->events->on_bytes(w, w->loop->read_buffer, n); break;
+        case TLS_HUNGRY: w->undecrypted = false; return;
+        case TLS_ENDED: stop_reading(w, UV_EOF); return;
+        default: stop_reading(w, UV_EPROTO); return;
+        }
+    }
+    w->undecrypted = true;
+}
+
+static void on_more(struct loop_soon *soon)
+{
+    decrypt(container_of(soon, struct wire, more));
+}
+
+void wire_secure(struct wire *wire, struct tls_context *context)
+{
+    wire->tls = tls_session_new(context);
+}
+
+bool wire_is_secure(const struct wire *wire)
+{
+    return wire->tls != NULL;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct wire *w = container_of(stream, struct wire, stream);
-    if (n > 0) {
+    if (n > 0 && w->tls) {
+        tls_session_put(w->tls, buf->base, (size_t)n);
+        decrypt(w);
+    } else if (n > 0) {
         w->events->on_bytes(w, buf->base, (size_t)n);
     } else if (n < 0) {
         uv_read_stop(stream);
@@ -129,6 +194,8 @@ void wire_read(struct wire *wire)
     int rc = uv_read_start(&wire->stream, on_alloc, on_read);
     if (rc != 0)
         fail(wire, rc);
+    else if (wire->undecrypted)
+        loop_soon(wire->loop, &wire->more, on_more);
 }
 
 void wire_pause(struct wire *wire, bool watch)
@@ -262,6 +329,8 @@ static void on_written(uv_write_t *req, int status)
     }
     out_free(w);
     deadline_cancel(w->loop, &w->stall);
+    if (w->ending)
+        shutdown(wire_fd(w), SHUT_WR);
     w->events->on_sent(w);
 }
 
@@ -302,11 +371,8 @@ static void keep(struct wire *w, const struct str *pieces, size_t count, size_t 
     deadline_arm(w->loop, &w->stall, w->stall_ms, on_stall);
 }
 
-void wire_write(struct wire *wire, const struct str *pieces, size_t count)
+static void write_raw(struct wire *wire, const struct str *pieces, size_t count)
 {
-    assert(count <= WIRE_PIECES);
-    if (wire->closing || wire->gone)
-        return;
     size_t written = 0, total = 0;
     for (size_t i = 0; i < count; i++)
         total += pieces[i].n;
@@ -327,6 +393,48 @@ void wire_write(struct wire *wire, const struct str *pieces, size_t count)
         keep(wire, pieces, count, written);
 }
 
+static void flush_tls(struct wire *w)
+{
+    struct str output = tls_session_output(w->tls);
+    if (output.n && !w->closing && !w->gone)
+        write_raw(w, &output, 1);
+    tls_session_sent(w->tls);
+}
+
+/* A head and a short body are one record, not two. */
+static bool encrypt(struct wire *w, const struct str *pieces, size_t count)
+{
+    char joined[TLS_RECORD];
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += pieces[i].n;
+    if (count > 1 && total <= sizeof joined) {
+        size_t n = 0;
+        for (size_t i = 0; i < count; i++) {
+            memcpy(joined + n, pieces[i].p, pieces[i].n);
+            n += pieces[i].n;
+        }
+        return tls_session_write(w->tls, (struct str){joined, n});
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!tls_session_write(w->tls, pieces[i]))
+            return false;
+    return true;
+}
+
+void wire_write(struct wire *wire, const struct str *pieces, size_t count)
+{
+    assert(count <= WIRE_PIECES);
+    if (wire->closing || wire->gone)
+        return;
+    if (!wire->tls)
+        write_raw(wire, pieces, count);
+    else if (encrypt(wire, pieces, count))
+        flush_tls(wire);
+    else
+        fail(wire, UV_EPROTO);
+}
+
 size_t wire_unsent(const struct wire *wire)
 {
     return wire->out ? uv_stream_get_write_queue_size(&wire->stream) + wire->out->next.len : 0;
@@ -341,7 +449,14 @@ bool wire_broken(const struct wire *wire)
 
 void wire_shutdown(struct wire *wire)
 {
-    shutdown(wire_fd(wire), SHUT_WR); /* fails when the peer is gone already: reading tells */
+    if (wire->tls && !wire->gone) {
+        tls_session_goodbye(wire->tls);
+        flush_tls(wire);
+    }
+    if (wire->out)
+        wire->ending = true;
+    else
+        shutdown(wire_fd(wire), SHUT_WR); /* fails when the peer is gone already: reading tells */
 }
 
 static void closed_one(struct wire *w)
@@ -349,6 +464,7 @@ static void closed_one(struct wire *w)
     if (--w->closers > 0)
         return;
     out_free(w);
+    tls_session_free(w->tls);
     w->events->on_closed(w);
 }
 
@@ -369,9 +485,14 @@ static void on_watch_closed(uv_handle_t *handle)
 void wire_close(struct wire *wire, bool reset)
 {
     assert(!wire->closing);
+    if (wire->tls && !reset && !wire->gone && !wire->out) {
+        tls_session_goodbye(wire->tls);
+        flush_tls(wire);
+    }
     wire->closing = true;
     deadline_cancel(wire->loop, &wire->stall);
     loop_soon_cancel(&wire->soon);
+    loop_soon_cancel(&wire->more);
     if (wire->watch) {
         uv_poll_stop(&wire->watch->poll);
         uv_close((uv_handle_t *)&wire->watch->poll, on_watch_closed);

@@ -13,6 +13,8 @@
 struct wire;
 struct wire_out;
 struct wire_watch;
+struct tls_context;
+struct tls_session;
 
 struct wire_events {
     void (*on_bytes)(struct wire *wire, const char *bytes, size_t n); /* bytes: valid during the call */
@@ -36,18 +38,25 @@ struct wire {
     const struct wire_events *events;
     struct wire_out *out;     /* NULL while nothing waits to be written */
     struct wire_watch *watch; /* NULL until it was needed */
+    struct tls_session *tls;  /* NULL: plain */
     struct deadline stall;
-    struct loop_soon soon;
+    struct loop_soon soon, more;
     size_t stall_seen;
     unsigned stall_ms;
     int gone; /* status to report */
     bool reading, paused, closing, told;
+    bool undecrypted;      /* reading stopped before everything that came was */
+    bool ending;           /* our direction ends once everything is written */
     bool half_open, ended; /* ended: the peer's direction, of a half-open wire */
     signed char closers;   /* handles not closed yet */
 };
 
 void wire_init_tcp(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
 void wire_init_pipe(struct wire *wire, struct loop *loop, const struct wire_events *events, unsigned stall_ms);
+
+/* Before the first read: the peer is a client that speaks TLS; the rest is the same. */
+void wire_secure(struct wire *wire, struct tls_context *context);
+bool wire_is_secure(const struct wire *wire);
 
 void wire_read(struct wire *wire); /* starts or goes on reading */
 /* Stops reading. watch: the peer's end is noticed all the same, though bytes before it may still be unread. */
