@@ -6,14 +6,15 @@
 static struct str sender(const char *peer, const char *forwarded, const char *trusted)
 {
     struct http_network networks[4];
-    static struct http_head head;
+    static struct http_header header;
+    static struct http_head head = {.headers = &header};
     size_t count = 0;
     struct str list = str_from(trusted);
     while (list.n)
         assert_true(http_network_parse(str_cut(&list, ' '), &networks[count++]));
     head.header_count = forwarded ? 1 : 0;
-    head.headers[0].name = STR("X-Forwarded-For");
-    head.headers[0].value = str_from(forwarded ? forwarded : "");
+    header.name = STR("X-Forwarded-For");
+    header.value = str_from(forwarded ? forwarded : "");
     return http_client_address(&head, str_from(peer), networks, count);
 }
 
