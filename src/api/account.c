@@ -14,7 +14,9 @@ struct account {
     const int *status;
     uint64_t started_ns, leased_ns, first_ns;
     struct usage_tap tap;
-    double queue_ms;
+    struct {
+        double queue_ms, decode_ms;
+    } timing; /* as the worker told it in the head */
     bool streamed, broken;
 };
 
@@ -44,9 +46,13 @@ static void count_tokens(const struct account *a, const struct usage_counts *usa
     metrics_add(metrics, METRIC_CACHED_PROMPT_TOKENS, model, (double)usage->cached_tokens);
     api_charge_tokens(a->app, a->caller, a->address, usage->prompt_tokens + usage->completion_tokens);
     metrics_add(metrics, METRIC_TOKENS_GENERATED, model, (double)usage->completion_tokens);
-    if (a->streamed && a->first_ns && usage->completion_tokens > 1)
-        metrics_observe(metrics, METRIC_TOKEN_SECONDS, model,
-                        seconds(a->first_ns, now) / (double)(usage->completion_tokens - 1));
+    double decode = a->streamed && a->first_ns ? seconds(a->first_ns, now) : a->timing.decode_ms / 1000;
+    if (usage->completion_tokens < 2 || decode <= 0)
+        return;
+    metrics_add(metrics, METRIC_DECODE_SECONDS, model, decode);
+    metrics_add(metrics, METRIC_DECODED_TOKENS, model, (double)(usage->completion_tokens - 1));
+    if (a->streamed)
+        metrics_observe(metrics, METRIC_TOKEN_SECONDS, model, decode / (double)(usage->completion_tokens - 1));
 }
 
 static void count_times(const struct account *a, double queue_ms, uint64_t now)
@@ -75,7 +81,7 @@ static void account_close(void *arg)
     metrics_add(a->app->metrics, METRIC_REQUESTS, request, 1);
     if (status >= 500 || a->broken)
         metrics_add(a->app->metrics, METRIC_INFERENCE_ERRORS, model, 1);
-    count_times(a, a->streamed ? usage.queue_ms : a->queue_ms, now);
+    count_times(a, a->streamed ? usage.queue_ms : a->timing.queue_ms, now);
     if (usage.known)
         count_tokens(a, &usage, now);
 }
@@ -113,20 +119,22 @@ void account_leased(struct account *a)
 }
 
 /* "queue;dur=1.25, prefill;dur=..." (W3C Server Timing): our worker's, of replies that are no streams. */
-static double queue_of(struct str timing)
+static void read_timing(struct account *a, struct str header)
 {
-    while (timing.p) {
-        struct str metric = str_trim(str_cut(&timing, ','));
+    while (header.p) {
+        struct str metric = str_trim(str_cut(&header, ','));
         if (str_starts(metric, STR("queue;dur=")))
-            return strtod(metric.p + strlen("queue;dur="), NULL); /* a line of a head ends in a control character */
+            a->timing.queue_ms = strtod(metric.p + strlen("queue;dur="), NULL); /* a head's line ends in a control */
+        else if (str_starts(metric, STR("decode;dur=")))
+            a->timing.decode_ms = strtod(metric.p + strlen("decode;dur="), NULL);
     }
-    return 0;
 }
 
 void account_head(struct account *a, const struct http_head *head)
 {
     a->streamed = str_starts(http_head_find(head, "content-type"), STR("text/event-stream"));
-    a->queue_ms = a->streamed ? 0 : queue_of(http_head_find(head, "server-timing"));
+    if (!a->streamed)
+        read_timing(a, http_head_find(head, "server-timing"));
 }
 
 void account_data(struct account *a, struct str piece)

@@ -40,18 +40,20 @@ static void option_choice(struct arguments *a, const char *flag, const char *cho
     option(a, flag, arena_strdup(a->arena, conf_choice_name(choices, index, name, sizeof name)));
 }
 
-static int64_t override(int64_t own, int64_t common)
+/* The first that is set: of a load by hand, of the model's table, of all. */
+static int64_t first_set(int64_t by_hand, int64_t own, int64_t common)
 {
-    return own >= 0 ? own : common;
+    return by_hand >= 0 ? by_hand : own >= 0 ? own : common;
 }
 
 static void model_arguments(struct arguments *a, const struct instance *i)
 {
     const struct conf *conf = i->all->conf;
     const struct conf_model *m = conf_model_find(conf, str_from(i->name));
-    option_number(a, "--context-size", override(m ? m->context_size : -1, conf->context_size), 0);
-    option_number(a, "--parallel", override(m ? m->parallel : -1, conf->parallel), 0);
-    option_number(a, "--gpu-layers", override(m ? m->gpu_layers : -1, conf->gpu_layers), -1);
+    option_number(a, "--context-size",
+                  first_set(i->settings.context_size, m ? m->context_size : -1, conf->context_size), 0);
+    option_number(a, "--parallel", first_set(-1, m ? m->parallel : -1, conf->parallel), 0);
+    option_number(a, "--gpu-layers", first_set(i->settings.gpu_layers, m ? m->gpu_layers : -1, conf->gpu_layers), -1);
     if (m && *m->chat_template)
         option(a, "--chat-template", m->chat_template);
     if (m && m->embedding_pooling)
@@ -74,8 +76,8 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_choice(a, "--log-format", "pretty compact json", conf->log_format);
     option_choice(a, "--kv-type", "f16 f32 bf16 q8_0 q4_0", conf->kv_type);
     option_choice(a, "--flash-attention", "auto on off", conf->flash_attention);
-    option_number(a, "--threads", conf->cpu_threads, 0);
-    option_number(a, "--batch-size", conf->batch_size, 0);
+    option_number(a, "--threads", first_set(i->settings.threads, -1, conf->cpu_threads), 0);
+    option_number(a, "--batch-size", first_set(i->settings.batch_size, -1, conf->batch_size), 0);
     option_number(a, "--ubatch-size", conf->ubatch_size, 0);
     option_number(a, "--queue-size", conf->queue_size, 0);
     option_number(a, "--request-timeout", conf->request_timeout_seconds, -1);

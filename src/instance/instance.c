@@ -19,6 +19,7 @@
 #include "instance/evict.h"
 #include "instance/flag_check.h"
 #include "instance/instance_private.h"
+#include "instance/load.h"
 #include "instance/node.h"
 #include "instance/orphan.h"
 #include "instance/record.h"
@@ -359,6 +360,7 @@ struct instance *instance_new(struct instances *all, enum instance_kind kind, st
     i->kind = kind;
     i->name = mem_strndup(name.p, name.n);
     i->policy.group = "";
+    i->settings = MODEL_SETTINGS_INIT;
     list_init(&i->waiters);
     list_init(&i->unload_calls);
     list_init(&i->placements);
@@ -394,7 +396,7 @@ void instance_bury(struct instance *i)
         instance_free(i);
 }
 
-static struct instance *of_model(struct instances *all, const struct model *m)
+struct instance *instance_of_model(struct instances *all, const struct model *m)
 {
     struct instance *i = map_get(&all->by_model, str_from(m->id));
     if (!i)
@@ -403,18 +405,16 @@ static struct instance *of_model(struct instances *all, const struct model *m)
         i->state = INSTANCE_RUNNING;
         i->target = *m->upstream;
     } else if (instance_needs_start(i)) {
-        int64_t seconds =
-            m->overrides && m->overrides->ttl_seconds >= 0 ? m->overrides->ttl_seconds : all->conf->model_ttl_seconds;
         mem_free(i->path);
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
-        i->memory_estimate = model_memory_estimate(m, model_context(m, all->conf));
+        i->memory_estimate = model_memory_estimate(m, load_context(i, m));
         i->policy = (struct policy){.auto_restart = true,
                                     .on_demand = true,
-                                    .pinned = m->overrides && m->overrides->pin,
+                                    .pinned = load_pinned(i, m),
                                     .max_restarts = UINT_MAX,
                                     .restart_delay_ms = PAUSE_FIRST_MS,
-                                    .idle_ms = (uint64_t)seconds * 1000,
+                                    .idle_ms = load_idle_ms(i, m),
                                     .group = ""};
     }
     return i;
@@ -423,7 +423,7 @@ static struct instance *of_model(struct instances *all, const struct model *m)
 void instances_acquire(struct instances *all, const struct model *model, struct arena *arena,
                        instance_on_lease *on_lease, void *arg)
 {
-    struct instance *i = of_model(all, model);
+    struct instance *i = instance_of_model(all, model);
     if (model->problem.code != ERR_NONE)
         on_lease(arg, NULL, &model->problem);
     else
@@ -442,6 +442,7 @@ void instances_unload(struct instances *all, struct str model_id, unsigned grace
     }
     if (i && i->kind == KIND_IMPLICIT) {
         i->grace_ms = grace_ms;
+        i->settings = MODEL_SETTINGS_INIT;
         instance_fire(i, EVENT_STOP);
     }
     if (!running && on_done)

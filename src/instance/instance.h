@@ -61,6 +61,18 @@ void lease_explain(const struct lease *lease, const struct err *cause, struct er
 
 /* ---- behind model files ---- */
 
+/* What a load by hand may ask for; -1: as configured. They hold until the model is unloaded, or loaded anew. */
+struct model_settings {
+    int64_t gpu_layers, context_size, batch_size, threads; /* of the process */
+    int64_t ttl_seconds, pin;                              /* of its life: may change while it runs */
+};
+#define MODEL_SETTINGS_INIT ((struct model_settings){-1, -1, -1, -1, -1, -1})
+
+/* As instances_acquire, with settings. A process that runs, or is being started, with other ones is ERR_CONFLICT; force
+ * gives it grace_ms for its running replies and starts a new one. */
+void instances_load(struct instances *all, const struct model *model, const struct model_settings *settings, bool force,
+                    unsigned grace_ms, struct arena *arena, instance_on_lease *on_lease, void *arg);
+
 /* Unload: running requests get grace_ms (0: none). Not loaded: on_done at once. on_done may be NULL. */
 void instances_unload(struct instances *all, struct str model_id, unsigned grace_ms,
                       void (*on_done)(void *arg, uint64_t freed_bytes), void *arg);
@@ -88,6 +100,7 @@ struct instance_status {
     uint64_t memory_bytes;   /* measured; 0 when there is no process */
     int64_t last_used;       /* unix seconds; 0: never */
     double load_ms;          /* of the last start; 0: none yet */
+    double eta_seconds;      /* until it is loaded, by its progress so far; < 0: nobody knows */
     int pid;                 /* 0: no process */
     int port;                /* 0: none, or a Unix socket */
     const struct instance_counters *counters;

@@ -64,6 +64,7 @@ struct instance {
 
     /* KIND_IMPLICIT */
     char *path; /* of the model's file; a fake model's settings */
+    struct model_settings settings; /* of a load by hand */
     bool fake;  /* general.architecture "fake": a model without weights, for tests of clients and of us */
 
     /* KIND_NAMED and KIND_REMOTE */
@@ -105,6 +106,8 @@ struct instances {
 void instance_fire(struct instance *i, enum instance_event event);
 struct instance *instance_new(struct instances *all, enum instance_kind kind, struct str name);
 void instance_free(struct instance *i); /* no process, no waiter, no lease */
+/* The instance behind a model, with its policy and files as they are now unless it runs. */
+struct instance *instance_of_model(struct instances *all, const struct model *model);
 void instance_bury(struct instance *i); /* out of the set now, freed after its last lease */
 bool instance_has_slot(const struct instance *i);
 bool instance_needs_start(const struct instance *i);

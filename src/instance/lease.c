@@ -7,8 +7,9 @@
 
 #define FAILED_PAUSE_MS 2000 /* a start that failed is not tried again sooner for a request */
 
-#define ACCOUNT_LINE "X-Inferd-Account: 1\r\n" /* our worker then ends its streams with a comment that counts tokens   \
-                                                */
+#define ACCOUNT_LINE                                                                                                   \
+    "X-Inferd-Account: 1\r\n" /* our worker then ends its streams with a comment that counts tokens                    \
+                               */
 
 const double instance_bucket_bounds[INSTANCE_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                                          1,     2.5,  5,     10,   30,  60,   120};

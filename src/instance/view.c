@@ -1,4 +1,5 @@
 /* Instances as others see them: what they are, what they do, and finding them. Changes nothing. */
+#include "base/clock.h"
 #include "instance/instance_private.h"
 
 static const char *const state_names[] = {
@@ -28,6 +29,18 @@ static unsigned queue_position(const struct instance *i)
     return position;
 }
 
+#define PROGRESS_LEAST 0.02f /* less says nothing about the rest */
+
+/* Loading goes on as it went so far. */
+static double eta_seconds(const struct instance *i)
+{
+    if (i->state == INSTANCE_RUNNING)
+        return 0;
+    if (i->state != INSTANCE_STARTING || i->progress < PROGRESS_LEAST)
+        return -1;
+    return (double)(clock_ms() - i->start_ms) / 1000 * (1 - (double)i->progress) / (double)i->progress;
+}
+
 void instance_status(const struct instance *i, struct instance_status *ret_status)
 {
     *ret_status =
@@ -39,6 +52,7 @@ void instance_status(const struct instance *i, struct instance_status *ret_statu
                                  .queue_position = queue_position(i),
                                  .memory_bytes = i->child ? child_memory(i->child) : 0,
                                  .last_used = i->last_used,
+                                 .eta_seconds = eta_seconds(i),
                                  .load_ms = i->ready_ms > i->start_ms ? (double)(i->ready_ms - i->start_ms) : 0,
                                  .pid = i->child ? child_pid(i->child) : 0,
                                  .port = i->child ? i->port : 0,
@@ -52,6 +66,7 @@ void instances_status(struct instances *all, struct str model_id, struct instanc
     const struct instance *i = map_get(&all->by_model, model_id);
     *ret_status = (struct instance_status){.state = state_names[INSTANCE_STOPPED],
                                            .model_state = model_state_names[INSTANCE_STOPPED],
+                                           .eta_seconds = -1,
                                            .counters = &nothing};
     if (i)
         instance_status(i, ret_status);

@@ -195,9 +195,13 @@ const struct api_doc doc_model = {
 
 const struct api_doc doc_model_load = {
     .tag = "Models",
+    .text = "Settings hold until the model is unloaded or loaded anew. One that runs with other settings is a conflict, "
+            "unless force ends it; with wait false the answer comes at once.",
     .params = {MODEL_ID},
+    .bodies = {{"application/json", "ModelLoad"}},
+    .body_optional = true,
     .replies = {JSON_REPLY(200, "ModelLoaded")},
-    .errors = {404, 502, 503, 504},
+    .errors = {400, 404, 409, 413, 502, 503, 504},
 };
 
 const struct api_doc doc_model_unload = {

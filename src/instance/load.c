@@ -1,0 +1,69 @@
+/* Loading by hand. Settings of the process are fixed once it is being started: other ones need a new process, which
+ * only `force` may ask for, since it ends what others are using. Settings of its life apply at once. */
+#include "instance/load.h"
+
+uint64_t load_context(const struct instance *i, const struct model *m)
+{
+    return i->settings.context_size > 0 ? (uint64_t)i->settings.context_size : model_context(m, i->all->conf);
+}
+
+uint64_t load_idle_ms(const struct instance *i, const struct model *m)
+{
+    int64_t seconds = i->settings.ttl_seconds;
+    if (seconds < 0 && m->overrides)
+        seconds = m->overrides->ttl_seconds;
+    return (uint64_t)(seconds >= 0 ? seconds : i->all->conf->model_ttl_seconds) * 1000;
+}
+
+bool load_pinned(const struct instance *i, const struct model *m)
+{
+    return i->settings.pin >= 0 ? i->settings.pin > 0 : m->overrides && m->overrides->pin;
+}
+
+/* Unset ones ask for nothing. */
+static bool other_process(const struct model_settings *now, const struct model_settings *wanted)
+{
+    return (wanted->gpu_layers >= 0 && wanted->gpu_layers != now->gpu_layers) ||
+           (wanted->context_size >= 0 && wanted->context_size != now->context_size) ||
+           (wanted->batch_size >= 0 && wanted->batch_size != now->batch_size) ||
+           (wanted->threads >= 0 && wanted->threads != now->threads);
+}
+
+static void set_life(struct instance *i, const struct model *m, const struct model_settings *wanted)
+{
+    if (wanted->ttl_seconds >= 0)
+        i->settings.ttl_seconds = wanted->ttl_seconds;
+    if (wanted->pin >= 0)
+        i->settings.pin = wanted->pin;
+    i->policy.idle_ms = load_idle_ms(i, m);
+    i->policy.pinned = load_pinned(i, m);
+    deadline_cancel(i->all->loop, &i->idle);
+    instance_set_idle(i);
+}
+
+void instances_load(struct instances *all, const struct model *model, const struct model_settings *wanted, bool force,
+                    unsigned grace_ms, struct arena *arena, instance_on_lease *on_lease, void *arg)
+{
+    struct instance *i = instance_of_model(all, model);
+    bool runs = !instance_needs_start(i), differs = other_process(&i->settings, wanted);
+    struct err err;
+    if (i->kind == KIND_IMPLICIT && runs && differs && !force) {
+        err_set(&err, ERR_CONFLICT,
+                "The model '%s' is loaded with other settings; unload it first, or load it with \"force\": true",
+                i->name);
+        on_lease(arg, NULL, &err);
+        return;
+    }
+    if (i->kind == KIND_IMPLICIT && runs && i->state != INSTANCE_STOPPING)
+        set_life(i, model, wanted);
+    if (i->kind == KIND_IMPLICIT && (!runs || differs)) {
+        i->settings = *wanted;
+        instance_of_model(all, model); /* the policy follows */
+    }
+    if (i->kind == KIND_IMPLICIT && runs && differs) {
+        i->grace_ms = grace_ms;
+        i->memory_estimate = model_memory_estimate(model, load_context(i, model));
+        instance_fire(i, EVENT_RESTART);
+    }
+    instances_acquire(all, model, arena, on_lease, arg);
+}
