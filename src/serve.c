@@ -8,6 +8,7 @@
 
 #include "api/app.h"
 #include "api/instances/instances.h"
+#include "api/openai/cache.h"
 #include "api/system/machine.h"
 #include "base/mem.h"
 #include "base/version.h"
@@ -283,6 +284,10 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->machine = machine_new();
     app->metrics = metrics_new();
     app->limits = limits_new(LIMIT_SUBJECTS);
+    if (serve->conf->response_cache)
+        app->cache = cache_new((size_t)serve->conf->response_cache_entries,
+                               (uint64_t)serve->conf->response_cache_memory_mb << 20,
+                               (uint64_t)serve->conf->response_cache_ttl * 1000, app->metrics);
     app->router = http_router_new(app);
     system_routes(app->router);
     openai_routes(app->router);
@@ -312,6 +317,7 @@ static void release(struct serve *serve)
     if (serve->app.store)
         store_close(serve->app.store);
     machine_free(serve->app.machine);
+    cache_free(serve->app.cache);
     metrics_free(serve->app.metrics);
     limits_free(serve->app.limits);
     close_signals(serve);

@@ -31,6 +31,7 @@ struct app {
     uint64_t started_ms;
     struct metrics *metrics;
     struct limits *limits;
+    struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
     struct machine *machine; /* load of the machine, sampled by api/system */
@@ -87,10 +88,17 @@ bool api_may_see(const struct http_req *req, const struct instance *i); /* the s
 struct str api_target(struct http_req *req);
 
 /* Passes the request on through the lease, under path, with the body's pieces (count 0: the request's own body as it
- * comes; at most 3), and keeps the lease's counts. account: whose tokens the reply's are; NULL: nobody's. */
+ * comes; at most 3), and keeps the lease's counts. watch: who looks on as the reply passes;
+ * NULL: nobody. */
 struct account;
+struct cache_fill;
+struct api_watch {
+    struct account *account;
+    struct cache_fill *fill; /* where a copy of the reply goes; NULL: nowhere */
+    const char *model_id;
+};
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
-              size_t count, struct account *account);
+              size_t count, const struct api_watch *watch);
 
 /* The response headers that [backends.X] adds to proxied replies; call before the reply begins. */
 void api_backend_headers(struct app *app, struct http_req *req, const struct instance *i);

@@ -1,9 +1,12 @@
 #include "api/account.h"
+#include "api/openai/cache.h"
+#include "base/clock.h"
 #include "http/proxy.h"
 
 struct pass {
+    struct app *app;
     struct lease *lease;
-    struct account *account; /* NULL: nobody's */
+    struct api_watch watch;
 };
 
 static bool on_error(void *arg, struct http_req *req, const struct err *cause)
@@ -16,40 +19,62 @@ static bool on_error(void *arg, struct http_req *req, const struct err *cause)
     return true;
 }
 
+static void fill_head(struct pass *pass, const struct http_head *head)
+{
+    struct str type = http_head_find(head, "content-type");
+    cache_fill_head(pass->watch.fill, head->status, type);
+}
+
+/* In the request's last moments: the entry is made, and those who wait for it are told when the arena is gone. */
+static void on_finish(void *arg, bool complete)
+{
+    struct pass *pass = arg;
+    struct instance_status status;
+    if (!complete)
+        return;
+    instances_status(pass->app->instances, str_from(pass->watch.model_id), &status);
+    cache_fill_done(pass->watch.fill, status.counters->starts, clock_ms());
+}
+
 static void on_head(void *arg, const struct http_head *head)
 {
     struct pass *pass = arg;
     lease_first_byte(pass->lease);
     lease_status(pass->lease, head->status);
-    if (pass->account)
-        account_head(pass->account, head);
+    if (pass->watch.account)
+        account_head(pass->watch.account, head);
+    if (pass->watch.fill)
+        fill_head(pass, head);
 }
 
 static void on_data(void *arg, struct str piece)
 {
     struct pass *pass = arg;
-    account_data(pass->account, piece);
+    account_data(pass->watch.account, piece);
+    if (pass->watch.fill)
+        cache_fill_data(pass->watch.fill, piece);
 }
 
 static void on_broken(void *arg)
 {
     struct pass *pass = arg;
-    account_broken(pass->account);
+    account_broken(pass->watch.account);
 }
 
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
-              size_t count, struct account *account)
+              size_t count, const struct api_watch *watch)
 {
     struct pass *pass = arena_alloc(&req->arena, sizeof *pass);
-    *pass = (struct pass){lease, account};
+    *pass = (struct pass){app, lease, watch ? *watch : (struct api_watch){0}};
     struct http_proxy_options options = {.target = *lease_target(lease),
                                          .path_and_query = path,
                                          .body_count = count,
                                          .extra_head_lines = lease_head_lines(lease),
                                          .drop_authorization = true,
                                          .on_head = on_head,
-                                         .on_data = account ? on_data : NULL,
-                                         .on_broken = account ? on_broken : NULL,
+                                         .on_data = watch ? on_data : NULL,
+                                         .on_broken = watch ? on_broken : NULL,
+                                         .on_finish = watch && watch->fill ? on_finish : NULL,
                                          .on_error = on_error,
                                          .arg = pass};
     for (size_t i = 0; i < count; i++)

@@ -6,10 +6,13 @@
  * model by another name, the bytes of the value are replaced in place. Nothing else in the body moves. */
 #include "api/account.h"
 #include "api/docs/doc.h"
+#include "api/openai/cache.h"
 #include "api/openai/models.h"
 #include "api/reach.h"
+#include "base/clock.h"
 #include "base/json_scan.h"
 #include "http/multipart.h"
+#include "http/sse.h"
 
 struct inference {
     struct app *app;
@@ -18,6 +21,10 @@ struct inference {
     struct str pieces[3]; /* of the body: before the model's value, the value, behind it */
     bool form;            /* multipart: the value stands there as it is, not as JSON */
     struct str name;      /* as the client says it */
+    struct str body;
+    const char *model_id; /* this and the next: of the cache of replies */
+    struct cache_key key;
+    struct cache_fill *fill;
 };
 
 static void on_reached(void *arg, const struct reached *reached, const struct err *err)
@@ -34,7 +41,98 @@ static void on_reached(void *arg, const struct reached *reached, const struct er
         inference->pieces[1] = inference->form ? reached->model : api_quote(reached->model, &req->arena);
     account_model(inference->account, reached->model_id);
     account_leased(inference->account);
-    api_pass(inference->app, req, reached->lease, api_target(req), inference->pieces, 3, inference->account);
+    struct api_watch watch = {inference->account, inference->fill, reached->model_id};
+    api_pass(inference->app, req, reached->lease, api_target(req), inference->pieces, 3, &watch);
+}
+
+static void reach(void *arg)
+{
+    struct inference *inference = arg;
+    struct http_req *req = inference->req;
+    api_reach(inference->app, &req->arena, req->caller, inference->name, on_reached, inference);
+}
+
+/* ---- the cache of replies ---- */
+
+/* Event by event, as they were sent: naive readers parse one a read. */
+static void replay_stream(struct http_req *req, struct str body)
+{
+    http_sse_start(req);
+    while (body.n > 0) {
+        const char *end = memmem(body.p, body.n, "\n\n", 2);
+        size_t n = end ? (size_t)(end - body.p) + 2 : body.n;
+        http_reply_write(req, (struct str){body.p, n});
+        body = (struct str){body.p + n, body.n - n};
+    }
+    http_sse_end(req);
+}
+
+static void replay(struct inference *inference, const struct cache_reply *reply)
+{
+    struct http_req *req = inference->req;
+    account_model(inference->account, inference->model_id);
+    http_reply_header(req, "X-Inferno-Cache", "HIT");
+    http_reply_header(req, "Age", arena_printf(&req->arena, "%llu", (unsigned long long)reply->age_seconds));
+    if (inference->key.streamed)
+        replay_stream(req, reply->body);
+    else
+        http_reply(req, 200, reply->content_type, reply->body);
+}
+
+static void look_up(void *arg)
+{
+    struct inference *inference = arg;
+    struct http_req *req = inference->req;
+    struct cache *cache = inference->app->cache;
+    struct instance_status status;
+    struct cache_reply reply;
+    instances_status(inference->app->instances, str_from(inference->model_id), &status);
+    if (!http_head_has_token(&req->head, "cache-control", "no-cache") &&
+        cache_get(cache, &inference->key, status.counters->starts, clock_ms(), &reply)) {
+        replay(inference, &reply);
+        return;
+    }
+    inference->fill = cache_fill_begin(cache, &inference->key, &req->arena);
+    if (!inference->fill && !inference->key.streamed) {
+        cache_wait(cache, &inference->key, &req->arena, look_up, inference);
+        return;
+    }
+    http_reply_header(req, "X-Inferno-Cache", "MISS");
+    reach(inference);
+}
+
+static bool wants_cache(const struct http_req *req)
+{
+    return !http_head_has_token(&req->head, "cache-control", "no-store") &&
+           !str_ieq(http_head_find(&req->head, "x-inferno-cache"), STR("off"));
+}
+
+static void on_cache_model(void *arg, const struct model *model, const struct err *not_found)
+{
+    struct inference *inference = arg;
+    struct http_req *req = inference->req;
+    const struct caller *caller = req->caller;
+    struct err err;
+    (void)not_found; /* reach() says it */
+    if (model && !model->upstream && caller_may_use(caller, NULL, &err) && wants_cache(req) &&
+        cache_key_of(req->head.path, inference->body, model->id, caller ? caller->key_id : 0, &inference->key)) {
+        inference->model_id = arena_strdup(&req->arena, model->id);
+        look_up(inference);
+    } else {
+        http_reply_header(req, "X-Inferno-Cache", "BYPASS");
+        reach(inference);
+    }
+}
+
+/* Only replies of model files are kept: what stands behind a named instance can change unseen. */
+static void start(struct inference *inference, struct str body)
+{
+    struct str rest = inference->name, head = str_cut(&rest, '/');
+    inference->body = body;
+    if (inference->app->cache && !inference->form && !instances_find(inference->app->instances, head))
+        app_find_model(inference->app, &inference->req->arena, inference->name, on_cache_model, inference);
+    else
+        reach(inference);
 }
 
 /* ---- the request ---- */
@@ -69,7 +167,7 @@ static void on_body(struct http_req *req, struct str body)
     struct inference *inference = req->user;
     struct err err;
     if (read_body(inference, body, &err))
-        api_reach(inference->app, &req->arena, req->caller, inference->name, on_reached, inference);
+        start(inference, body);
     else
         http_reply_error(req, &err);
 }
