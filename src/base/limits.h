@@ -81,6 +81,7 @@
 #define LIMIT_SIBLING_TOKENS     32          /* a shorter common prefix is not worth waiting for */
 #define LIMIT_RETRY_AFTER_MS     1000        /* told to clients that meet a full queue */
 #define LIMIT_GRAMMAR_DEPTH      128         /* parentheses in a GBNF text */
+#define LIMIT_TELL_LOAD_MS       250         /* between two words of a worker about how busy it is */
 #define LIMIT_SCHEMA_DEPTH       32          /* nesting of a JSON schema */
 #define LIMIT_SEQUENCES          256         /* sequences in one context (llama.cpp's own maximum) */
 

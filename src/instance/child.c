@@ -99,12 +99,26 @@ static void on_output(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
     }
 }
 
+static void read_load(struct child *c, const char *line)
+{
+    struct worker_load load = {.known = true};
+    unsigned long long generated, steps;
+    if (sscanf(line, "%u %u %u %u %u %llu %llu", &load.queued, &load.running, &load.sequences, &load.cells_used,
+               &load.cells, &generated, &steps) != 7)
+        return;
+    load.generated = generated;
+    load.steps = steps;
+    c->events.on_load(c->arg, &load);
+}
+
 static void on_line(struct child *c, char *line)
 {
     if (strncmp(line, "progress ", 9) == 0) {
         c->events.on_progress(c->arg, strtof(line + 9, NULL));
     } else if (strcmp(line, "ready") == 0) {
         c->events.on_ready(c->arg);
+    } else if (strncmp(line, "load ", 5) == 0) {
+        read_load(c, line + 5);
     } else if (strncmp(line, "error ", 6) == 0) {
         struct str message = str_from(line + 6);
         struct str code = str_cut(&message, ' ');

@@ -2,7 +2,8 @@
  * it is ready over a descriptor of its own (number CHILD_NOTIFY_FD there), and its end is reported once, after its last
  * output was read. Loop thread only.
  *
- * What the child writes to CHILD_NOTIFY_FD, one line each: "progress 0.42", "ready", "error CODE MESSAGE". */
+ * What the child writes to CHILD_NOTIFY_FD, one line each: "progress 0.42", "ready", "error CODE MESSAGE", and while
+ * it runs how busy it is: "load QUEUED RUNNING SEQUENCES CELLS_USED CELLS GENERATED STEPS". */
 #ifndef INSTANCE_CHILD_H
 #define INSTANCE_CHILD_H
 
@@ -14,9 +15,18 @@
 
 struct child;
 
+/* A worker's own counters, as of its last word. */
+struct worker_load {
+    bool known;
+    unsigned queued, running, sequences; /* prompts that wait, sequences at work, sequences there are */
+    unsigned cells_used, cells;          /* of the KV cache */
+    uint64_t generated, steps;           /* tokens and decode steps since its start */
+};
+
 struct child_events {
     void (*on_progress)(void *arg, float fraction);
     void (*on_ready)(void *arg);
+    void (*on_load)(void *arg, const struct worker_load *load);
     void (*on_error)(void *arg, const struct err *err); /* the child's own words; its end follows */
     /* Its output, as it comes; false: no more until child_read_on. NULL: passed on to our own stderr. */
     bool (*on_output)(void *arg, struct str bytes);

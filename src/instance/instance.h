@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/json_read.h"
 #include "http/client.h"
+#include "instance/child.h"
 #include "instance/model.h"
 #include "store/store.h"
 
@@ -104,8 +105,12 @@ struct instance_status {
     int pid;                 /* 0: no process */
     int port;                /* 0: none, or a Unix socket */
     const struct instance_counters *counters;
-    struct err problem; /* of the last failed start or crash */
+    struct worker_load load; /* of our own workers, as of some hundred milliseconds ago */
+    struct err problem;      /* of the last failed start or crash */
 };
+
+/* Sums over all running workers of ours; generated also counts those that have ended. */
+void instances_load_now(struct instances *all, struct worker_load *ret_load);
 
 /* Zeros and "stopped" for a model that never had an instance. */
 void instances_status(struct instances *all, struct str model_id, struct instance_status *ret_status);

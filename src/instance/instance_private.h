@@ -49,6 +49,7 @@ struct instance {
     struct probe *probe;
     int port; /* of the last start; 0: none */
     float progress;
+    struct worker_load load; /* of our own workers */
     struct err problem;
     unsigned crashes, grace_ms;
     uint64_t memory_estimate, memory_at_stop;
@@ -63,9 +64,9 @@ struct instance {
     struct instance_counters counters;
 
     /* KIND_IMPLICIT */
-    char *path; /* of the model's file; a fake model's settings */
+    char *path;                     /* of the model's file; a fake model's settings */
     struct model_settings settings; /* of a load by hand */
-    bool fake;  /* general.architecture "fake": a model without weights, for tests of clients and of us */
+    bool fake; /* general.architecture "fake": a model without weights, for tests of clients and of us */
 
     /* KIND_NAMED and KIND_REMOTE */
     int64_t id, created_at, updated_at;
@@ -97,6 +98,7 @@ struct instances {
     struct list creations; /* struct change: on their way to the store, see record.c */
     struct list refreshes; /* struct refresh, see router.c */
     struct map flags;      /* program -> struct known_flags, see flag_check.c */
+    uint64_t generated;    /* tokens, by all our workers since the start */
     bool stopping;
     void (*on_stopped)(void *arg);
     void *on_stopped_arg;

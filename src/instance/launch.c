@@ -51,6 +51,13 @@ static void on_child_progress(void *arg, float fraction)
         i->progress = fraction;
 }
 
+static void on_child_load(void *arg, const struct worker_load *load)
+{
+    struct instance *i = arg;
+    i->all->generated += load->generated - i->load.generated;
+    i->load = *load;
+}
+
 static void on_ready(void *arg)
 {
     instance_fire(arg, EVENT_READY);
@@ -254,8 +261,11 @@ static const char *health_of(const struct instance *i)
 
 static void spawn(struct instance *i)
 {
-    static const struct child_events model_events = {
-        .on_progress = on_child_progress, .on_ready = on_ready, .on_error = on_child_error, .on_exit = on_child_exit};
+    static const struct child_events model_events = {.on_progress = on_child_progress,
+                                                     .on_ready = on_ready,
+                                                     .on_load = on_child_load,
+                                                     .on_error = on_child_error,
+                                                     .on_exit = on_child_exit};
     struct child_events events = model_events;
     struct err err = ERR_INIT;
     struct arena arena;
@@ -359,6 +369,7 @@ static void remove_container(struct instance *i)
 
 void launch_drop(struct instance *i)
 {
+    i->load = (struct worker_load){0};
     probe_free(i->probe);
     i->probe = NULL;
     router_forget(i);

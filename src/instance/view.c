@@ -57,6 +57,7 @@ void instance_status(const struct instance *i, struct instance_status *ret_statu
                                  .pid = i->child ? child_pid(i->child) : 0,
                                  .port = i->child ? i->port : 0,
                                  .counters = &i->counters,
+                                 .load = i->load,
                                  .problem = i->problem};
 }
 
@@ -70,6 +71,18 @@ void instances_status(struct instances *all, struct str model_id, struct instanc
                                            .counters = &nothing};
     if (i)
         instance_status(i, ret_status);
+}
+
+void instances_load_now(struct instances *all, struct worker_load *ret_load)
+{
+    *ret_load = (struct worker_load){.known = true, .generated = all->generated};
+    list_each (i, &all->list, struct instance, link) {
+        ret_load->queued += i->load.queued;
+        ret_load->running += i->load.running;
+        ret_load->sequences += i->load.sequences;
+        ret_load->cells_used += i->load.cells_used;
+        ret_load->cells += i->load.cells;
+    }
 }
 
 const char *const *instances_loaded(struct instances *all, struct arena *arena)

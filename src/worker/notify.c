@@ -22,6 +22,14 @@ void notify_ready(int fd)
     tell(fd, "ready\n", 6);
 }
 
+void notify_load(int fd, const struct sched_stats *s)
+{
+    char line[160];
+    tell(fd, line,
+         snprintf(line, sizeof line, "load %u %u %u %u %u %llu %llu\n", s->queued, s->running, s->sequences,
+                  s->cells_used, s->cells, (unsigned long long)s->generated_tokens, (unsigned long long)s->steps));
+}
+
 void notify_error(int fd, const struct err *err)
 {
     char line[LIMIT_ERR_MESSAGE + 64];

@@ -189,6 +189,23 @@ static void load_failed(struct serve *serve, const struct err *err)
     stop(serve, 0);
 }
 
+static bool is_same_load(const struct sched_stats *a, const struct sched_stats *b)
+{
+    return a->queued == b->queued && a->running == b->running && a->cells_used == b->cells_used &&
+           a->generated_tokens == b->generated_tokens && a->steps == b->steps;
+}
+
+static void on_tell_load(struct deadline *deadline)
+{
+    struct serve *serve = container_of(deadline, struct serve, tell_load);
+    struct sched_stats now;
+    sched_stats(serve->sched, &now);
+    if (!serve->told.sequences || !is_same_load(&now, &serve->told))
+        notify_load(serve->options->notify_fd, &now);
+    serve->told = now;
+    deadline_arm(&serve->loop, deadline, LIMIT_TELL_LOAD_MS, on_tell_load);
+}
+
 static void load_done(struct loop_job *job)
 {
     struct serve *serve = container_of(job, struct serve, load);
@@ -215,6 +232,8 @@ static void load_done(struct loop_job *job)
     if (serve->state == SERVE_LOADING)
         serve->state = SERVE_READY;
     notify_ready(serve->options->notify_fd);
+    if (serve->options->notify_fd >= 0)
+        on_tell_load(&serve->tell_load);
     log_info("model loaded", "model=%s sequences=%u context=%u threads=%u weights_mb=%llu description=%s", serve->model,
              serve->info->sequences, serve->info->context_sequence, serve->info->threads,
              (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
@@ -282,6 +301,7 @@ static void watch_signal(struct serve *serve, uv_signal_t *handle, int number)
 
 static void close_all(struct serve *serve)
 {
+    deadline_cancel(&serve->loop, &serve->tell_load);
     if (serve->sched)
         sched_free(serve->sched); /* the engine goes with it */
     else if (serve->engine)

@@ -51,6 +51,8 @@ struct serve {
     struct engine *engine; /* owned by sched once that exists */
     const struct engine_info *info;
     struct sched *sched;
+    struct deadline tell_load; /* to the parent */
+    struct sched_stats told;
     struct chat_templates *templates; /* NULL: the model has none */
     struct err template_error;        /* why */
     char model[LIMIT_MODEL_NAME + 1];

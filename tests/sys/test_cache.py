@@ -1,6 +1,7 @@
 """The cache of replies (specs/inferno.md 7.1) on the fake engine."""
 import concurrent.futures
 import contextlib
+import json
 import os
 import signal
 import unittest
@@ -75,7 +76,6 @@ class Cache(unittest.TestCase):
             fake_model(server.models, "m", "tokens_per_second=100")
             ask = {"temperature": 0, "max_tokens": 60, "ignore_eos": True}
             leader = server.connection()
-            import json
             leader.request("POST", "/v1/chat/completions", json.dumps(
                 {"model": "m", "messages": [{"role": "user", "content": "hi"}], **ask}),
                 {"Content-Type": "application/json"})
