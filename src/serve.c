@@ -10,9 +10,11 @@
 #include "api/instances/instances.h"
 #include "api/openai/cache.h"
 #include "api/system/machine.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/version.h"
 #include "http/tls.h"
+#include "instance/port_owner.h"
 #include "obs/log.h"
 
 enum { EXIT_CONFIG = 3, EXIT_NETWORK = 5 };
@@ -47,7 +49,12 @@ static const char *on_error(void *arg, const struct http_req *req, const struct 
 
 static void on_log(void *arg, const struct http_req *req)
 {
-    (void)arg;
+    struct serve *serve = arg;
+    char status[12];
+    const char *const label[] = {status};
+    snprintf(status, sizeof status, "%d", req->status ? req->status : 499);
+    metrics_add(serve->app.metrics, METRIC_HTTP_REQUESTS, label, 1);
+    metrics_observe(serve->app.metrics, METRIC_HTTP_SECONDS, NULL, (double)(clock_ns() - req->started_ns) / 1e9);
     log_debug("request", "id=%s method=" STR_FMT " status=%d bytes=%llu path=" STR_FMT, req->id,
               STR_ARG(req->head.method_name), req->status, (unsigned long long)req->bytes_out, STR_ARG(req->head.path));
 }
@@ -196,6 +203,27 @@ static bool first_key(struct serve *serve, struct err *err)
     return err->code == ERR_NONE;
 }
 
+/* Another server on this machine may have that port: the user is told whose it is, and nothing else suffers. */
+static void listen_local(struct serve *serve)
+{
+    const struct conf *conf = serve->conf;
+    struct err err;
+    char owner[PORT_OWNER_SIZE];
+    int port = 0;
+    if (!conf->local_enabled)
+        return;
+    if (!is_loopback(conf->local_bind))
+        log_warn("no listener for local clients", "reason=local.bind_address = \"%s\" is no loopback address",
+                 conf->local_bind);
+    else if (http_server_listen_tagged(serve->app.server, conf->local_bind, (int)conf->local_port, API_LISTENER_LOCAL,
+                                       &port, &err))
+        log_info("listening for local clients", "url=%s://%s:%d", serve->tls ? "https" : "http", conf->local_bind,
+                 port);
+    else
+        log_warn("no listener for local clients", "reason=%s owner=%s", err.message,
+                 port_owner((int)conf->local_port, owner));
+}
+
 static bool listen_all(struct serve *serve, struct err *err)
 {
     const struct conf *conf = serve->conf;
@@ -204,6 +232,7 @@ static bool listen_all(struct serve *serve, struct err *err)
         return false;
     if (*conf->socket && !http_server_listen_unix(serve->app.server, conf->socket, 0600, err))
         return false;
+    listen_local(serve);
     log_info("listening", "version=%s url=%s://%s:%d", INFERD_VERSION, serve->tls ? "https" : "http",
              conf->bind_address, port);
     return true;
@@ -214,7 +243,7 @@ static struct http_server *server_new(struct serve *serve)
     const struct conf *conf = serve->conf;
     struct http_server_options options = {.on_request = on_request,
                                           .on_error = on_error,
-                                          .on_log = log_enabled(LOG_DEBUG) ? on_log : NULL,
+                                          .on_log = on_log,
                                           .arg = serve,
                                           .max_connections = (unsigned)conf->max_connections,
                                           .header_timeout_ms = (unsigned)conf->header_timeout_seconds * 1000,

@@ -58,6 +58,10 @@ extern const struct dialect manager_dialect; /* llamactl's: {"error": text} */
 /* Answers with a finished document, or with an internal error when the writer failed. */
 void api_reply_json(struct http_req *req, int status, struct json *j);
 
+/* Which listener a request came by (http_req_tag): the ordinary ones, or the one for local clients, where any key opens
+ * what inference needs and only loaded models are listed. */
+enum { API_LISTENER_MAIN, API_LISTENER_LOCAL };
+
 /* Begins a document in the request's memory. */
 struct json *api_json_begin(struct http_req *req);
 

@@ -45,6 +45,7 @@ struct http_conn {
 
     char peer[HTTP_PEER_SIZE]; /* "" until somebody asks */
     enum conn_state state;
+    signed char tag;     /* of the listener */
     bool check_host : 1; /* accepted on loopback */
     bool processing : 1;
     bool head_parsed : 1; /* req holds a real request */
@@ -66,6 +67,7 @@ struct http_listener {
     } uv;
     struct list link;
     struct http_server *server;
+    signed char tag;
     bool loopback, waiting; /* waiting: a connection is there, but there is no room for it */
 };
 

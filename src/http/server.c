@@ -69,6 +69,7 @@ static void accept_one(struct http_listener *l)
     bool tcp = l->uv.handle.type == UV_TCP;
     c->server = s;
     c->check_host = l->loopback;
+    c->tag = l->tag;
     if (tcp)
         wire_init_tcp(&c->wire, s->loop, &conn_wire_events, s->options.stall_ms);
     else
@@ -192,6 +193,17 @@ static bool listen_failed(struct http_listener *l, int rc, const char *where, st
 
 bool http_server_listen_tcp(struct http_server *server, const char *address, int port, int *ret_port, struct err *err)
 {
+    return http_server_listen_tagged(server, address, port, 0, ret_port, err);
+}
+
+int http_req_tag(const struct http_req *req)
+{
+    return req->conn->tag;
+}
+
+bool http_server_listen_tagged(struct http_server *server, const char *address, int port, int tag, int *ret_port,
+                               struct err *err)
+{
     struct sockaddr_storage at;
     char where[128];
     snprintf(where, sizeof where, "%s port %d", address, port);
@@ -199,6 +211,7 @@ bool http_server_listen_tcp(struct http_server *server, const char *address, int
         return err_set(err, ERR_IO, "Cannot listen on '%s': that is not an IP address.", address);
     struct http_listener *l = listener_new(server);
     l->loopback = is_loopback(&at);
+    l->tag = (signed char)tag;
     uv_tcp_init(&server->loop->uv, &l->uv.tcp);
     int rc = uv_tcp_bind(&l->uv.tcp, (struct sockaddr *)&at, 0);
     if (rc == 0)

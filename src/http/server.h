@@ -62,6 +62,10 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
 /* port 0 takes a free one; *ret_port (may be NULL) tells which. ERR_IO names the address and the system's reason;
  * a port in use is ERR_CONFLICT. Any number of listeners. */
 bool http_server_listen_tcp(struct http_server *server, const char *address, int port, int *ret_port, struct err *err);
+/* The same for a listener of its own kind: http_req_tag tells a request's; 0 is the ordinary one. */
+bool http_server_listen_tagged(struct http_server *server, const char *address, int port, int tag, int *ret_port,
+                               struct err *err);
+int http_req_tag(const struct http_req *req);
 /* A socket file left by a dead process is replaced; one that answers is ERR_CONFLICT. mode: file permission bits. */
 bool http_server_listen_unix(struct http_server *server, const char *path, int mode, struct err *err);
 

@@ -147,6 +147,7 @@ static void process_gone(struct instance *i)
 static void do_start_failed(struct instance *i)
 {
     process_gone(i);
+    i->counters.start_failures++;
     i->failed_ms = clock_ms();
     log_error("instance failed", "instance=%s reason=%s", i->name, i->problem.message);
     struct err err = i->problem; /* a waiter may start it anew */

@@ -88,7 +88,7 @@ struct instance_histogram {
 };
 struct instance_counters {
     uint64_t requests, failures; /* leases given; of these, answered with 5xx or cut off */
-    uint64_t starts, restarts, evictions;
+    uint64_t starts, restarts, evictions, start_failures;
     struct instance_histogram first_byte, duration;
 };
 

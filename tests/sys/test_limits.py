@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import unittest
 
 from harness import Server, fake_model
@@ -124,6 +125,21 @@ class Counters(unittest.TestCase):
             self.assertEqual(seen['inferno_time_to_first_token_seconds_count{model="m"}'], 1)
             self.assertEqual(seen['inferno_request_duration_seconds_count{endpoint="chat"}'], 8)
             self.assertEqual(seen['inferno_request_duration_seconds_bucket{endpoint="chat",le="+Inf"}'], 8)
+
+    def test_promtool_finds_nothing_to_say(self):
+        with Server(config="\n[response_cache]\nenabled = true\n[security]\nrate_limit = 1000\n") as server:
+            fake_model(server.models, "m", FAST)
+            fake_model(server.models, 'a "strange" name', FAST)
+            for name in ("m", 'a "strange" name', "nobody"):
+                server.chat(name, temperature=0)
+            text = server.call("GET", "/metrics")[2]
+            done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True,
+                                  timeout=30, check=False)
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
+            values = self.values(server)
+            self.assertEqual(values['inferno_model_loaded{model="m"}'], 1)
+            self.assertGreater(values['inferno_model_memory_bytes{model="m"}'], 0)
+            server.until(lambda: self.values(server)["inferno_worker_tokens_generated"] > 0)
 
     def test_a_client_that_left_and_a_worker_that_died_are_told_apart(self):
         with Server() as server:

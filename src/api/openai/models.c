@@ -92,6 +92,23 @@ static void put_named(struct json *j, const struct instance *i)
         put_inner(j, i, inner[n]);
 }
 
+/* Local clients are shown what is loaded (seeds/000, "List loaded models"). */
+static void list_loaded(struct list_call *call, struct json *j)
+{
+    struct app *app = call->app;
+    for (struct instance **i = instances_list(app->instances, false, &call->req->arena); *i; i++) {
+        struct instance_status status;
+        instance_status(*i, &status);
+        if (strcmp(status.model_state, "loaded") == 0 && api_may_see(call->req, *i))
+            put_named(j, *i);
+    }
+    for (const char *const *id = instances_loaded(app->instances, &call->req->arena); *id; id++) {
+        const struct model *model = model_find(app->catalogue, str_from(*id));
+        if (model && api_may_see(call->req, NULL))
+            put_model(j, app, model);
+    }
+}
+
 static void list_known(void *arg)
 {
     struct list_call *call = arg;
@@ -101,10 +118,13 @@ static void list_known(void *arg)
     json_open_object(j, NULL);
     json_put_string(j, "object", "list");
     json_open_array(j, "data");
-    for (struct instance **i = instances_list(instances, false, &call->req->arena); *i; i++)
+    bool local = http_req_tag(call->req) == API_LISTENER_LOCAL;
+    if (local)
+        list_loaded(call, j);
+    for (struct instance **i = instances_list(instances, false, &call->req->arena); *i && !local; i++)
         if (api_may_see(call->req, *i))
             put_named(j, *i);
-    for (size_t i = 0; i < c->count && api_may_see(call->req, NULL); i++)
+    for (size_t i = 0; !local && i < c->count && api_may_see(call->req, NULL); i++)
         if (!instances_find(instances, str_from(c->models[i].id)))
             put_model(j, call->app, &c->models[i]);
     json_close(j);

@@ -2,6 +2,7 @@
  * obs/metrics.def lists. */
 #include "api/admit.h"
 #include "api/docs/doc.h"
+#include "api/system/gauges.h"
 
 static void put_labels(struct buf *out, const struct instance *i)
 {
@@ -110,6 +111,7 @@ static void metrics(void *arg, struct http_req *req, const struct http_match *ma
         for (struct instance **i = all; *i; i++)
             put_metric(&out, (enum instance_metric)metric, *i);
     }
+    gauges_set(app, &req->arena);
     metrics_write(app->metrics, &out);
     http_reply(req, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out));
     buf_release(&out);

@@ -1,0 +1,59 @@
+/* What is not counted as it happens but looked at when somebody asks. */
+#include "api/system/gauges.h"
+
+#include "api/system/machine.h"
+#include "base/clock.h"
+#include "base/version.h"
+
+static void set_model(struct metrics *metrics, const char *name, const struct instance_status *s)
+{
+    const char *const model[] = {name};
+    bool loaded = strcmp(s->model_state, "loaded") == 0;
+    metrics_set(metrics, METRIC_MODEL_LOADED, model, loaded);
+    metrics_set(metrics, METRIC_MODEL_MEMORY, model, (double)s->memory_bytes);
+    metrics_set(metrics, METRIC_ACTIVE_REQUESTS, model, s->active);
+    metrics_set(metrics, METRIC_QUEUE_PENDING, model, s->waiting + s->load.queued);
+    metrics_set(metrics, METRIC_MODEL_LOAD_ERRORS, model, (double)s->counters->start_failures);
+    if (s->load_ms > 0)
+        metrics_set(metrics, METRIC_MODEL_LOAD_SECONDS, model, s->load_ms / 1000);
+    if (s->load.known) {
+        metrics_set(metrics, METRIC_BATCH_SIZE, model, s->load.running);
+        metrics_set(metrics, METRIC_KV_USED, model, s->load.cells ? (double)s->load.cells_used / s->load.cells : 0);
+    }
+}
+
+static void set_models(struct app *app, struct arena *arena)
+{
+    unsigned loaded = 0;
+    for (struct instance **i = instances_list(app->instances, true, arena); *i; i++) {
+        struct instance_status s;
+        instance_status(*i, &s);
+        set_model(app->metrics, instance_name(*i), &s);
+        loaded += strcmp(s.model_state, "loaded") == 0;
+    }
+    metrics_set(app->metrics, METRIC_LOADED_MODELS, NULL, loaded);
+}
+
+static void set_machine(struct app *app)
+{
+    struct machine_load load;
+    machine_load(app->machine, &load);
+    if (load.cpu_known)
+        metrics_set(app->metrics, METRIC_CPU, NULL, load.cpu_percent);
+    metrics_set(app->metrics, METRIC_MEMORY, NULL, (double)load.memory_used);
+    metrics_set(app->metrics, METRIC_PROCESS_MEMORY, NULL, (double)load.process_memory);
+}
+
+void gauges_set(struct app *app, struct arena *arena)
+{
+    const char *const version[] = {INFERD_VERSION};
+    struct worker_load load;
+    instances_load_now(app->instances, &load);
+    set_models(app, arena);
+    set_machine(app);
+    metrics_set(app->metrics, METRIC_QUEUE_CAPACITY, NULL, (double)app->conf->queue_size);
+    metrics_set(app->metrics, METRIC_TOKENS_DECODED, NULL, (double)load.generated);
+    metrics_set(app->metrics, METRIC_CONNECTIONS, NULL, (double)http_server_connections(app->server));
+    metrics_set(app->metrics, METRIC_UPTIME, NULL, (double)(clock_ms() - app->started_ms) / 1000);
+    metrics_set(app->metrics, METRIC_BUILD, version, 1);
+}
