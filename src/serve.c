@@ -11,6 +11,7 @@
 #include "api/openai/cache.h"
 #include "api/system/machine.h"
 #include "base/clock.h"
+#include "auth/guess.h"
 #include "base/mem.h"
 #include "base/version.h"
 #include "http/tls.h"
@@ -184,18 +185,20 @@ static bool check_bind(const struct app *app, struct err *err)
     if (is_loopback(conf->bind_address) || conf->insecure ||
         (keys_required(app->keys, AUTH_MANAGEMENT) && keys_required(app->keys, AUTH_INFERENCE)))
         return true;
-    return err_set(
-        err, ERR_CONFIG,
-        "server.bind_address = \"%s\" lets other machines in, and not all routes ask for a key; set "
-        "require_management_auth and require_inference_auth in [auth] to true (a first key is made and shown), "
-        "give keys, bind 127.0.0.1, or start with --insecure",
-        conf->bind_address);
+    return err_set(err, ERR_CONFIG,
+                   "server.bind_address = \"%s\" lets other machines in, and not all routes ask for a key; set "
+                   "security.auth_enabled to true, or require_management_auth and require_inference_auth in [auth] to "
+                   "true (a first key is made and shown), "
+                   "give keys, bind 127.0.0.1, or start with --insecure",
+                   conf->bind_address);
 }
 
 /* The one key that is made by itself is shown once, on the terminal and not in the log. */
 static bool first_key(struct serve *serve, struct err *err)
 {
     *err = ERR_INIT;
+    if (users_have_admin(serve->app.users) || !serve->conf->api_key_enabled)
+        return true;
     const char *clear = keys_first_management_key(serve->app.keys, &serve->arena, err);
     if (clear)
         fprintf(stderr, "\nThere was no management key, so one was made. It is shown only now; keep it:\n\n    %s\n\n",
@@ -295,6 +298,48 @@ static bool read_trusted(struct serve *serve, struct err *err)
     return true;
 }
 
+static void on_key_lost(void *arg)
+{
+    callers_lost(arg);
+}
+
+static void on_user_lost(void *arg, const char *id, bool gone)
+{
+    struct app *app = arg;
+    if (gone)
+        keys_forget_user(app->keys, id);
+    callers_lost(app);
+}
+
+/* INFERNO_ADMIN_PASSWORD makes the first user. */
+static bool first_admin(const struct app *app, struct err *err)
+{
+    const char *password = getenv("INFERNO_ADMIN_PASSWORD");
+    if (!app->conf->auth_enabled || !password || users_count(app->users) > 0)
+        return true;
+    if (!users_create_now(app->users, STR("admin"), str_from(password), err))
+        return err_set(err, ERR_CONFIG, "INFERNO_ADMIN_PASSWORD must have %d to %d bytes", PASSWORD_LEAST,
+                       LIMIT_PASSWORD);
+    log_info("the user admin was made with INFERNO_ADMIN_PASSWORD", NULL);
+    return true;
+}
+
+/* Who may call: keys, users, tokens. */
+static bool start_auth(struct serve *serve, struct err *err)
+{
+    static const struct guess_rules guess_rules = {.free = LIMIT_GUESSES, .window_ms = LIMIT_GUESSES_MS};
+    struct app *app = &serve->app;
+    app->guesses = guesses_new(&guess_rules);
+    app->keys = keys_new(&serve->loop, serve->conf, app->store, err);
+    app->users = app->keys ? users_new(&serve->loop, app->store, err) : NULL;
+    app->tokens = app->users ? tokens_new(serve->conf, app->store, err) : NULL;
+    if (!app->tokens || !check_bind(app, err) || !first_admin(app, err) || !first_key(serve, err))
+        return false;
+    keys_on_lost(app->keys, on_key_lost, app);
+    users_on_lost(app->users, on_user_lost, app);
+    return true;
+}
+
 static bool start(struct serve *serve, const char *program, struct err *err)
 {
     struct app *app = &serve->app;
@@ -302,8 +347,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     if (!instance_make_folder(serve->conf->state_dir, err) || !read_trusted(serve, err))
         return false;
     app->store = store_open(&serve->loop, serve->conf->database_path, err);
-    app->keys = app->store ? keys_new(&serve->loop, serve->conf, app->store, err) : NULL;
-    if (!app->keys || !check_bind(app, err) || !first_key(serve, err))
+    if (!app->store || !start_auth(serve, err))
         return false;
     app->instances = instances_new(&serve->loop, serve->conf, program, app->store, err);
     if (!app->instances)
@@ -324,6 +368,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     metrics_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);
+    auth_routes(app->router);
     docs_routes(app->router);
     http_router_guard(app->router, api_guard);
     if (!load_certificate(serve, err) || !listen_all(serve, err))
@@ -342,7 +387,11 @@ static void release(struct serve *serve)
     if (serve->app.fetch)
         fetch_free(serve->app.fetch, NULL, NULL);
     instances_free(serve->app.instances);
+    deadline_cancel(&serve->loop, &serve->app.caller_sweep);
     keys_free(serve->app.keys);
+    users_free(serve->app.users);
+    tokens_free(serve->app.tokens);
+    guesses_free(serve->app.guesses);
     if (serve->app.store)
         store_close(serve->app.store);
     machine_free(serve->app.machine);

@@ -104,7 +104,7 @@ struct account *account_open(struct app *app, struct arena *arena, const struct 
 
 struct account *account_open_for(struct app *app, struct http_req *req)
 {
-    struct str address = req->caller ? STR_NONE : api_client_address(app, req);
+    struct str address = api_limit_address(app, req);
     return account_open(app, &req->arena, req->caller, req->head.path, address, &req->status);
 }
 

@@ -21,18 +21,36 @@ static struct limit_rates rates_of(const struct app *app, const struct caller *c
     int64_t rate = conf->rate_limit;
     if (rate == CONF_AUTO_VALUE)
         rate = caller ? AUTOMATIC_RATE : 0;
+    if (caller && caller->limits.requests_per_minute)
+        rate = caller->limits.requests_per_minute;
     struct limit_rates rates = {.requests_per_minute = (uint32_t)rate,
                                 .burst = rate ? (uint32_t)conf->burst_limit : 0,
                                 .tokens_per_minute = (uint32_t)conf->tokens_per_minute,
                                 .concurrent = (uint32_t)conf->concurrent_requests};
+    if (caller && caller->limits.burst)
+        rates.burst = (uint32_t)caller->limits.burst;
+    if (caller && caller->limits.tokens_per_minute)
+        rates.tokens_per_minute = (uint32_t)caller->limits.tokens_per_minute;
+    if (caller && caller->limits.concurrent)
+        rates.concurrent = (uint32_t)caller->limits.concurrent;
     return rates;
+}
+
+/* Keys of the configuration have no number: their bearers are told apart by where they are. */
+static enum limit_kind counts_by(const struct caller *caller)
+{
+    if (!caller)
+        return LIMIT_BY_ADDRESS;
+    return caller->by_token ? LIMIT_BY_USER : caller->key_id ? LIMIT_BY_KEY : LIMIT_BY_ADDRESS;
 }
 
 static struct limit_subject subject_of(const struct caller *caller, struct str address)
 {
     char text[HTTP_PEER_SIZE] = "";
-    if (caller)
+    if (counts_by(caller) == LIMIT_BY_KEY)
         return limit_by_number(LIMIT_BY_KEY, caller->key_id);
+    if (counts_by(caller) == LIMIT_BY_USER)
+        return limit_by_text(LIMIT_BY_USER, str_from(caller->user_id));
     if (address.n < sizeof text)
         memcpy(text, address.p, address.n);
     return limit_by_address(text);
@@ -41,7 +59,9 @@ static struct limit_subject subject_of(const struct caller *caller, struct str a
 static void explain(const struct limit_state *s, const struct caller *caller, struct err *err)
 {
     const struct limit_rates *r = &s->rates;
-    const char *scope = caller ? "key" : "address";
+    static const char *const scopes[] = {
+        [LIMIT_BY_KEY] = "key", [LIMIT_BY_USER] = "user", [LIMIT_BY_ADDRESS] = "address"};
+    const char *scope = scopes[counts_by(caller)];
     uint32_t limit = s->refused == LIMIT_TOKENS       ? r->tokens_per_minute
                      : s->refused == LIMIT_CONCURRENT ? r->concurrent
                      : s->refused == LIMIT_BURST      ? r->burst
@@ -132,12 +152,17 @@ bool api_admit_request(struct app *app, struct http_req *req)
     struct limit_state state;
     struct err err;
     const struct caller *caller = req->caller;
-    struct str address = caller ? STR_NONE : api_client_address(app, req);
+    struct str address = api_limit_address(app, req);
     bool let_in = api_admit(app, &req->arena, caller, address, &state, &err);
     put_headers(req, &state);
     if (!let_in)
         http_reply_error(req, &err);
     return let_in;
+}
+
+struct str api_limit_address(struct app *app, struct http_req *req)
+{
+    return counts_by(req->caller) == LIMIT_BY_ADDRESS ? api_client_address(app, req) : STR_NONE;
 }
 
 struct str api_client_address(struct app *app, struct http_req *req)

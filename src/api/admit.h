@@ -24,4 +24,7 @@ void api_charge_tokens(struct app *app, const struct caller *caller, struct str 
 /* The client's address, behind server.trusted_proxies; in the request's arena, or a slice of its head. */
 struct str api_client_address(struct app *app, struct http_req *req);
 
+/* The same where requests are counted by address, else STR_NONE. */
+struct str api_limit_address(struct app *app, struct http_req *req);
+
 #endif

@@ -20,6 +20,7 @@ void app_init(struct app *app, struct loop *loop, const struct conf *conf)
     list_init(&app->catalogue_waiters);
     list_init(&app->event_streams);
     list_init(&app->endless);
+    list_init(&app->watches);
 }
 
 void app_release(struct app *app)

@@ -5,6 +5,8 @@
 #include "base/json_write.h"
 #include "auth/keys.h"
 #include "auth/limits.h"
+#include "auth/tokens.h"
+#include "auth/users.h"
 #include "conf/conf.h"
 #include "http/network.h"
 #include "http/route.h"
@@ -18,8 +20,13 @@ struct app {
     const char *program; /* path of this very binary */
     struct store *store;
     struct keys *keys;
+    struct users *users;
+    struct tokens *tokens;
+    struct guesses *guesses; /* failed credentials by address */
     struct instances *instances;
     struct fetch *fetch;
+    struct list watches; /* see api/caller.c */
+    struct deadline caller_sweep;
     struct list event_streams, endless; /* see api/instances/events.c */
     struct http_server *server;
     struct http_router *router;
@@ -70,14 +77,51 @@ struct json *api_json_begin(struct http_req *req);
 void app_find_model(struct app *app, struct arena *arena, struct str name,
                     void (*on_model)(void *arg, const struct model *model, const struct err *err), void *arg);
 
-/* Who sent the request, when a key was needed: what req->caller points to, else NULL. */
+/* Who sent the request, when a credential was needed: what req->caller points to, else NULL. Lives in the request's
+ * memory. */
 struct caller {
-    int64_t key_id; /* 0: a key of the configuration */
-    unsigned scopes;
+    int64_t key_id;       /* 0: a key of the configuration, or a token */
+    unsigned scopes;      /* as the key has them */
+    unsigned permissions; /* what they come to, with the user's role: ask permission_allows */
     bool all_instances;
     const int64_t *instance_ids;
     size_t instance_count;
+    const char *user_id;   /* of the user, else "key_...", else "system" */
+    const char *user_name; /* else the key's name */
+    bool is_user;          /* a user of ours, by a key or a token */
+    enum role role;
+    const char *models;         /* patterns, a line each; NULL: all. See api_may_use_model */
+    struct key_limits limits;   /* 0: the server's default */
+    enum key_priority priority; /* of the key */
+    int64_t expires_at;         /* unix seconds; 0: never */
+    unsigned key_generation;    /* of key_id */
+    bool made_by_key;           /* the key is another key's: it makes none */
+    bool by_token;              /* and these of the token: */
+    int64_t token_version;      /* of the user's tokens; -1: not said */
+    unsigned char token_id[HASH_SHA256_SIZE];
 };
+
+/* Whether what the caller came with still counts: neither expired nor revoked, its user not gone. Some 100 ns: may be
+ * asked for every event of a stream. NULL (nothing was needed) is valid for ever. */
+bool caller_still_valid(struct app *app, const struct caller *caller);
+
+/* Failed credentials are counted by address. false: it failed too often and was answered with 429. */
+bool api_guess_allowed(struct app *app, struct http_req *req);
+void api_guess_failed(struct app *app, const struct http_req *req);
+
+/* With security.audit_log: a line with who asked for what, from where, and the outcome (one word). No blanks in who. */
+void api_audit(const struct app *app, const struct http_req *req, const char *who, const char *outcome);
+
+/* Calls on_lost(arg) once when the caller ceases to be valid: at once for a revocation, within a second for an expiry.
+ * Not called when the arena dies first, nor for a caller of NULL. caller must live as long as the arena. on_lost may
+ * end the request. */
+void callers_watch(struct app *app, struct arena *arena, const struct caller *caller, void (*on_lost)(void *arg),
+                   void *arg);
+void callers_lost(struct app *app); /* some right ended: looks whose */
+
+/* Whether the caller's list of models lets it use that one, by the name it asked for; a caller of NULL may use all.
+ * false: *err says so. */
+bool api_may_use_model(const struct caller *caller, struct str model, struct err *err);
 
 /* The guard of all routes (guard.c): asks for a key where the route's access needs one. */
 http_guard api_guard;
@@ -90,6 +134,9 @@ bool api_may_see(const struct http_req *req, const struct instance *i); /* the s
 
 /* The target as it may be passed on and logged: without ?api_key=. */
 struct str api_target(struct http_req *req);
+
+/* A long reply ends when its caller's right does: it is cut off, or answered with 401 when it has not begun. */
+void api_watch_caller(struct app *app, struct http_req *req);
 
 /* Passes the request on through the lease, under path, with the body's pieces (count 0: the request's own body as it
  * comes; at most 3), and keeps the lease's counts. watch: who looks on as the reply passes;
@@ -117,6 +164,7 @@ void system_routes(struct http_router *router);
 void metrics_routes(struct http_router *router);
 void instances_routes(struct http_router *router);
 void keys_routes(struct http_router *router);
+void auth_routes(struct http_router *router);
 void docs_routes(struct http_router *router);
 
 #endif

@@ -1,14 +1,22 @@
-/* Keys at the door. Every route says what a caller needs (http_route.access); this looks the presented key up and lets
- * the request in, or answers 401 for a key that is missing or unknown and 403 for one that may not do this. Without a
- * reply before that, nothing about the route can be learnt. */
+/* Credentials at the door. Every route says what a caller needs (http_route.access); this looks the presented key or
+ * token up and lets the request in, or answers 401 for a credential that is missing or unknown, 403 for one that may
+ * not do this, and 429 to an address that brought too many unknown ones. Without a reply before that, nothing about the
+ * route can be learnt.
+ *
+ * A key that is known is let in from any address: it cannot be guessed (256 bits), so an address that others abuse does
+ * not lock its owner out. */
 #include "api/admit.h"
+#include "auth/guess.h"
+#include "base/clock.h"
 #include "http/query.h"
 #include "instance/backend.h"
+#include "obs/log.h"
 
 struct entry {
     struct app *app;
     struct http_req *req;
     const struct http_match *match;
+    bool optional; /* an unknown credential is as good as none */
 };
 
 /* llamactl's order: Authorization: Bearer K, X-API-Key: K, ?api_key=K. */
@@ -26,19 +34,6 @@ static struct str presented_key(struct http_req *req)
     return query;
 }
 
-static void note_caller(struct http_req *req, const struct key *key)
-{
-    struct caller *caller = arena_calloc(&req->arena, sizeof *caller);
-    *caller = (struct caller){.key_id = key->id, .scopes = key->scopes, .all_instances = key->mode == KEY_ALLOW_ALL};
-    if (key->mode == KEY_PER_INSTANCE && key->instance_count) {
-        int64_t *ids = arena_alloc(&req->arena, key->instance_count * sizeof *ids);
-        memcpy(ids, key->instance_ids, key->instance_count * sizeof *ids);
-        caller->instance_ids = ids;
-        caller->instance_count = key->instance_count;
-    }
-    req->caller = caller;
-}
-
 static void refuse(struct http_req *req, enum err_code code, const char *why)
 {
     struct err err;
@@ -48,22 +43,212 @@ static void refuse(struct http_req *req, enum err_code code, const char *why)
     http_reply_error(req, &err);
 }
 
-static void enter(struct app *app, struct http_req *req, const struct http_match *match)
+/* ---- guesses ---- */
+
+/* Of an IPv6 address the network: whoever has one address has all of its /64. */
+static struct str peer_of(const struct http_req *req, char out[HTTP_PEER_SIZE])
 {
-    if (match->route->access & API_UNCHARGED || match->route->access == AUTH_NONE || api_admit_request(app, req))
-        http_match_handle(app->router, req, match);
+    http_req_peer(req, out);
+    struct str rest = str_from(out);
+    if (!strchr(out, ':') || str_starts(rest, STR("::"))) /* also ::ffff:1.2.3.4, one by one */
+        return rest;
+    const char *end = out;
+    for (int groups = 0; rest.p && groups < 4; groups++) {
+        struct str group = str_cut(&rest, ':');
+        if (group.n == 0 && groups > 0)
+            break; /* "::": zeros from here */
+        end = group.p + group.n;
+    }
+    return (struct str){out, (size_t)(end - out)};
 }
 
-static void judge(struct app *app, struct http_req *req, const struct http_match *match, const struct key *key)
+bool api_guess_allowed(struct app *app, struct http_req *req)
 {
-    if (!key) {
-        refuse(req, ERR_AUTHENTICATION_FAILED, "Invalid API key");
-    } else if (!key_allows(key, (enum auth_scope)(match->route->access & ~API_UNCHARGED))) {
-        refuse(req, ERR_PERMISSION_DENIED, "This key may use models only, not manage instances");
-    } else {
-        note_caller(req, key);
-        enter(app, req, match);
+    char peer[HTTP_PEER_SIZE];
+    struct err err;
+    uint64_t wait = guesses_wait_ms(app->guesses, peer_of(req, peer), clock_ms());
+    if (!wait)
+        return true;
+    err_set(&err, ERR_RATE_LIMIT_EXCEEDED, "Too many failed credentials from this address; wait %llu s.",
+            (unsigned long long)(wait + 999) / 1000);
+    err.retry_after_ms = (unsigned)wait;
+    http_reply_error(req, &err);
+    return false;
+}
+
+void api_guess_failed(struct app *app, const struct http_req *req)
+{
+    char peer[HTTP_PEER_SIZE];
+    guesses_failed(app->guesses, peer_of(req, peer), clock_ms());
+}
+
+/* ---- the audit log ---- */
+
+void api_audit(const struct app *app, const struct http_req *req, const char *who, const char *outcome)
+{
+    char peer[HTTP_PEER_SIZE];
+    if (!app->conf->audit_log)
+        return;
+    log_info("audit", "who=%s from=%s outcome=%s id=%s method=" STR_FMT " path=" STR_FMT, who,
+             *http_req_peer(req, peer) ? peer : "unix", outcome, req->id, STR_ARG(req->head.method_name),
+             STR_ARG(req->head.path));
+}
+
+/* Reading changes nothing, and inference is no affair of the audit. */
+static bool is_change(const struct http_req *req, unsigned access)
+{
+    struct str method = req->head.method_name;
+    return !str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD")) && !(access & (AUTH_INFERENCE | AUTH_BATCH));
+}
+
+/* ---- who it is ---- */
+
+static const char *copy(struct http_req *req, const char *text)
+{
+    return text ? arena_strdup(&req->arena, text) : NULL;
+}
+
+static void set_user(struct http_req *req, struct caller *caller, const struct user *user)
+{
+    caller->user_id = copy(req, user->id);
+    caller->user_name = copy(req, user->name);
+    caller->is_user = true;
+    caller->role = user->role;
+    caller->permissions &= permission_effective(role_permissions(user->role));
+}
+
+/* NULL: its user may not call any more. */
+static struct caller *caller_of_key(const struct app *app, struct http_req *req, const struct key *key)
+{
+    const struct user *user = key->user_id ? users_get(app->users, str_from(key->user_id)) : NULL;
+    if (key->user_id && (!user || user->disabled))
+        return NULL;
+    struct caller *caller = arena_calloc(&req->arena, sizeof *caller);
+    *caller = (struct caller){.key_id = key->id,
+                              .scopes = key->scopes,
+                              .permissions = permission_effective(key->scopes),
+                              .all_instances = key->mode == KEY_ALLOW_ALL,
+                              .user_id = key->public_id ? copy(req, key->public_id) : "system",
+                              .user_name = copy(req, key->name),
+                              .role = key->scopes & AUTH_MANAGEMENT ? ROLE_ADMIN : ROLE_SERVICE,
+                              .models = copy(req, key->models),
+                              .limits = key->limits,
+                              .priority = key->priority,
+                              .expires_at = key->expires_at,
+                              .key_generation = key->generation,
+                              .made_by_key = key->made_by != 0};
+    if (user)
+        set_user(req, caller, user);
+    if (key->mode == KEY_PER_INSTANCE && key->instance_count) {
+        int64_t *ids = arena_alloc(&req->arena, key->instance_count * sizeof *ids);
+        memcpy(ids, key->instance_ids, key->instance_count * sizeof *ids);
+        caller->instance_ids = ids;
+        caller->instance_count = key->instance_count;
     }
+    return caller;
+}
+
+/* What a token of another issuer grants: its role's rights, its permissions, or what both have. */
+static unsigned claimed_permissions(const struct jwt_claims *claims, enum role *ret_role)
+{
+    *ret_role = ROLE_GUEST;
+    unsigned rights = AUTH_ALL;
+    if (claims->role.p)
+        rights = role_parse(claims->role, ret_role) ? role_permissions(*ret_role) : 0;
+    else if (!claims->has_permissions)
+        rights = 0;
+    rights = permission_effective(rights);
+    return claims->has_permissions ? rights & permission_effective(claims->permissions) : rights;
+}
+
+/* NULL: it names a user of ours who may not call any more. Ours are told by the form of their id, so that a deleted
+ * one's token is not taken for a stranger's. */
+static struct caller *caller_of_token(const struct app *app, struct http_req *req, const struct token *token)
+{
+    const struct jwt_claims *claims = &token->claims;
+    const struct user *user = users_get(app->users, claims->sub);
+    bool ours = str_starts(claims->sub, STR(USER_ID_PREFIX));
+    if (ours && (!user || user->disabled || (claims->version >= 0 && claims->version != user->token_version)))
+        return NULL;
+    struct caller *caller = arena_calloc(&req->arena, sizeof *caller);
+    caller->user_id = arena_str(&req->arena, claims->sub).p;
+    caller->user_name = claims->username.p ? arena_str(&req->arena, claims->username).p : caller->user_id;
+    caller->permissions = claimed_permissions(claims, &caller->role);
+    caller->all_instances = true;
+    caller->expires_at = claims->expires_at + JWT_LEEWAY_SECONDS;
+    caller->by_token = true;
+    caller->token_version = claims->version;
+    memcpy(caller->token_id, token->id, sizeof caller->token_id);
+    if (user && !claims->has_permissions)
+        caller->permissions = permission_effective(AUTH_ALL); /* its role now, not when it was issued */
+    if (user)
+        set_user(req, caller, user);
+    caller->scopes = caller->permissions;
+    return caller;
+}
+
+/* ---- judging ---- */
+
+/* Nothing is charged for what asks for nothing. */
+static void enter(const struct entry *e)
+{
+    unsigned access = e->match->route->access;
+    if (access & API_UNCHARGED || access == AUTH_NONE || api_admit_request(e->app, e->req))
+        http_match_handle(e->app->router, e->req, e->match);
+}
+
+/* Of llamactl's two kinds of key, the one for models reads measurements, too. */
+static bool may(const struct app *app, const struct caller *caller, unsigned access)
+{
+    return (caller->permissions & access) == access ||
+           (access == AUTH_METRICS && !app->conf->auth_enabled && (caller->permissions & AUTH_INFERENCE));
+}
+
+static void unknown(const struct entry *e, const char *why)
+{
+    if (e->optional) {
+        enter(e);
+    } else if (api_guess_allowed(e->app, e->req)) {
+        api_guess_failed(e->app, e->req);
+        api_audit(e->app, e->req, "unknown", "unauthenticated");
+        refuse(e->req, ERR_AUTHENTICATION_FAILED, why);
+    }
+}
+
+static void judge(const struct entry *e, const struct caller *caller)
+{
+    unsigned access = e->match->route->access;
+    if (!may(e->app, caller, access)) {
+        api_audit(e->app, e->req, caller->user_id, "forbidden");
+        refuse(e->req, ERR_PERMISSION_DENIED,
+               access & AUTH_MANAGEMENT ? "This key may use models only, not manage instances"
+                                        : "This key or token may not do that");
+        return;
+    }
+    e->req->caller = caller;
+    if (is_change(e->req, access))
+        api_audit(e->app, e->req, caller->user_id, "allowed");
+    enter(e);
+}
+
+static void judge_key(const struct entry *e, const struct key *key)
+{
+    const struct caller *caller = key && e->app->conf->api_key_enabled ? caller_of_key(e->app, e->req, key) : NULL;
+    if (caller)
+        judge(e, caller);
+    else
+        unknown(e, "Invalid API key");
+}
+
+static void judge_token(const struct entry *e, struct str presented)
+{
+    struct err err;
+    const struct token *token = tokens_find(e->app->tokens, presented, &err);
+    const struct caller *caller = token ? caller_of_token(e->app, e->req, token) : NULL;
+    if (caller)
+        judge(e, caller);
+    else
+        unknown(e, token ? "Invalid token: its user may not use it any more" : err.message);
 }
 
 static void on_key(void *arg, const struct key *key, const struct err *err)
@@ -72,15 +257,37 @@ static void on_key(void *arg, const struct key *key, const struct err *err)
     if (err)
         http_reply_error(e->req, err);
     else
-        judge(e->app, e->req, e->match, key);
+        judge_key(e, key);
 }
 
 /* A key that is not known may be one of a llamactl's, which takes a while to find out. */
-static void check_slowly(struct app *app, struct http_req *req, const struct http_match *match, struct str presented)
+static void judge_presented(const struct entry *e, struct str presented)
 {
-    struct entry *e = arena_alloc(&req->arena, sizeof *e);
-    *e = (struct entry){app, req, match};
-    keys_check(app->keys, presented, &req->arena, on_key, e);
+    const struct app *app = e->app;
+    if (tokens_enabled(app->tokens) && !str_starts(presented, STR("sk-")) && jwt_plausible(presented)) {
+        judge_token(e, presented);
+        return;
+    }
+    const struct key *key = keys_find(app->keys, presented);
+    if (key || e->optional) {
+        judge_key(e, key);
+    } else if (api_guess_allowed(e->app, e->req)) {
+        struct entry *kept = arena_alloc(&e->req->arena, sizeof *kept);
+        *kept = *e;
+        keys_check(app->keys, presented, &e->req->arena, on_key, kept);
+    }
+}
+
+static bool is_public_metric(const struct app *app, const struct http_req *req, unsigned access)
+{
+    return access == AUTH_METRICS && app->conf->metrics_public && str_starts(req->head.path, STR("/metrics"));
+}
+
+/* Whoever may open that listener is on this machine; clients there send some key because their libraries want one. */
+static bool is_local_client(struct http_req *req, unsigned access)
+{
+    return http_req_tag(req) == API_LISTENER_LOCAL && (access == AUTH_INFERENCE || access == AUTH_MODELS_READ) &&
+           presented_key(req).n > 0;
 }
 
 void api_guard(void *arg, struct http_req *req, const struct http_match *match)
@@ -89,16 +296,14 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
     unsigned access = match->route->access & ~API_UNCHARGED;
     if (app->conf->flat_errors && req->dialect == &openai_dialect)
         req->dialect = (void *)&manager_dialect;
-    if (access == AUTH_NONE || !keys_required(app->keys, (enum auth_scope)access)) {
-        enter(app, req, match);
-        return;
-    }
-    struct str presented = presented_key(req);
-    const struct key *key = presented.n ? keys_find(app->keys, presented) : NULL;
-    if (key)
-        judge(app, req, match, key);
-    else if (presented.n)
-        check_slowly(app, req, match, presented);
+    bool needed = access != AUTH_NONE && keys_required(app->keys, access) && !is_public_metric(app, req, access) &&
+                  !is_local_client(req, access);
+    const struct entry e = {app, req, match, !needed};
+    struct str presented = needed || access == AUTH_ANY ? presented_key(req) : STR_NONE;
+    if (presented.n)
+        judge_presented(&e, presented);
+    else if (!needed)
+        enter(&e);
     else
         refuse(req, ERR_AUTHENTICATION_FAILED,
                "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");

@@ -61,6 +61,24 @@ static void on_broken(void *arg)
     account_broken(pass->watch.account);
 }
 
+/* The caller's right ended in the middle: what he has not got yet he does not get. */
+static void on_caller_lost(void *arg)
+{
+    struct http_req *req = arg;
+    struct err err;
+    if (http_reply_started(req)) {
+        http_reply_abort(req);
+        return;
+    }
+    err_set(&err, ERR_AUTHENTICATION_FAILED, "This key or token was revoked, or has expired");
+    http_reply_error(req, &err);
+}
+
+void api_watch_caller(struct app *app, struct http_req *req)
+{
+    callers_watch(app, &req->arena, req->caller, on_caller_lost, req);
+}
+
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
               size_t count, const struct api_watch *watch)
 {
@@ -79,5 +97,6 @@ void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct
                                          .arg = pass};
     for (size_t i = 0; i < count; i++)
         options.body[i] = body[i];
+    api_watch_caller(app, req);
     http_proxy(req, instances_client(app->instances), &options);
 }

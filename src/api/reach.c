@@ -6,6 +6,7 @@ struct reach {
     struct app *app;
     struct arena *arena;
     const struct caller *caller;
+    struct str name;
     struct reached found;
     api_on_reached *on_reached;
     void *arg;
@@ -42,7 +43,8 @@ static void on_model(void *arg, const struct model *model, const struct err *not
         reach->on_reached(reach->arg, NULL, not_found);
         return;
     }
-    if (!caller_may_use(reach->caller, NULL, &err) || !may_load(reach, model, &err)) {
+    if (!caller_may_use(reach->caller, NULL, &err) || !api_may_use_model(reach->caller, str_from(model->id), &err) ||
+        !may_load(reach, model, &err)) {
         reach->on_reached(reach->arg, NULL, &err);
         return;
     }
@@ -56,7 +58,8 @@ static void reach_instance(struct reach *reach, struct instance *i, struct str i
 {
     const char *served = instance_served_model(i);
     struct err err;
-    if (!caller_may_use(reach->caller, i, &err)) {
+    if (!caller_may_use(reach->caller, i, &err) ||
+        !api_may_use_model(reach->caller, inner.n ? reach->name : str_from(instance_name(i)), &err)) {
         reach->on_reached(reach->arg, NULL, &err);
         return;
     }
@@ -74,7 +77,8 @@ void api_reach(struct app *app, struct arena *arena, const struct caller *caller
 {
     struct str inner = name, head = str_cut(&inner, '/');
     struct reach *reach = arena_calloc(arena, sizeof *reach);
-    *reach = (struct reach){.app = app, .arena = arena, .caller = caller, .on_reached = on_reached, .arg = arg};
+    *reach = (struct reach){
+        .app = app, .arena = arena, .caller = caller, .name = name, .on_reached = on_reached, .arg = arg};
     struct instance *i = instances_find(app->instances, head);
     if (i)
         reach_instance(reach, i, inner);

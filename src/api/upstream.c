@@ -189,6 +189,14 @@ static void on_error(void *arg, const struct err *cause)
     finish(u, &err);
 }
 
+/* The caller's right ended in the middle. */
+static void on_caller_lost(void *arg)
+{
+    struct err err;
+    err_set(&err, ERR_AUTHENTICATION_FAILED, "This key or token was revoked, or has expired");
+    finish(arg, &err);
+}
+
 static const struct http_call_events call_events = {
     .on_head = on_head, .on_data = on_data, .on_end = on_end, .on_error = on_error};
 
@@ -251,6 +259,7 @@ struct upstream *upstream_start(struct app *app, struct arena *arena, const stru
     u->disposer = arena_on_dispose(arena, on_arena_dead, u);
     http_sse_reader_init(&u->reader, on_event, u);
     buf_init(&u->body, LIMIT_UPSTREAM_REPLY);
+    callers_watch(app, &u->arena, request->caller, on_caller_lost, u);
     u->starting = true;
     if ((!request->charge || api_admit(app, &u->arena, request->caller, request->address, &limits, &err)) &&
         read_body(u, &name, &err))

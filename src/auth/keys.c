@@ -33,6 +33,10 @@ void entry_free(struct entry *e)
     list_remove(&e->link);
     list_remove(&e->used);
     mem_free((char *)e->key.name);
+    mem_free((char *)e->key.public_id);
+    mem_free((char *)e->key.hint);
+    mem_free((char *)e->key.user_id);
+    mem_free((char *)e->key.models);
     mem_free((int64_t *)e->key.instance_ids);
     mem_free(e->legacy_hash);
     mem_free(e);
@@ -75,13 +79,14 @@ static void count_scopes(struct keys *keys, const struct entry *e, bool add)
     keys->management_count += e->key.scopes & AUTH_MANAGEMENT ? by : 0;
 }
 
+static struct str id_text(const int64_t *id)
+{
+    return (struct str){(const char *)id, sizeof *id};
+}
+
 struct entry *keys_entry(struct keys *keys, int64_t id)
 {
-    list_each (e, &keys->stored, struct entry, link) {
-        if (e->key.id == id)
-            return e;
-    }
-    return NULL;
+    return map_get(&keys->by_id, id_text(&id));
 }
 
 /* A key that the configuration has too keeps the configuration's rights. */
@@ -94,6 +99,7 @@ static void index_hash(struct keys *keys, struct entry *e)
 void keys_add(struct keys *keys, struct entry *e)
 {
     list_push_front(&keys->stored, &e->link);
+    map_put(&keys->by_id, id_text(&e->key.id), e);
     keys->stored_count++;
     keys->legacy_count += e->legacy_hash != NULL;
     count_scopes(keys, e, true);
@@ -107,8 +113,15 @@ static void drop_legacy(struct keys *keys, struct entry *e)
     e->legacy_hash = NULL;
 }
 
+static void unindex_hash(struct keys *keys, const struct entry *e)
+{
+    if (e->hashed && map_get(&keys->by_hash, hash_text(e->sha256)) == e)
+        map_remove(&keys->by_hash, hash_text(e->sha256));
+}
+
 void keys_set_hash(struct keys *keys, struct entry *e, const unsigned char sha256[HASH_SHA256_SIZE])
 {
+    unindex_hash(keys, e);
     memcpy(e->sha256, sha256, HASH_SHA256_SIZE);
     e->hashed = true;
     drop_legacy(keys, e);
@@ -120,8 +133,19 @@ void keys_revoke(struct keys *keys, struct entry *e)
     e->revoked = true;
     drop_legacy(keys, e);
     list_remove(&e->used);
-    if (e->hashed && map_get(&keys->by_hash, hash_text(e->sha256)) == e)
-        map_remove(&keys->by_hash, hash_text(e->sha256));
+    unindex_hash(keys, e);
+}
+
+void keys_on_lost(struct keys *keys, void (*on_lost)(void *arg), void *arg)
+{
+    keys->on_lost = on_lost;
+    keys->on_lost_arg = arg;
+}
+
+void keys_lost(struct keys *keys)
+{
+    if (keys->on_lost)
+        keys->on_lost(keys->on_lost_arg);
 }
 
 static void on_bury(struct loop_soon *soon)
@@ -136,6 +160,7 @@ void keys_bury(struct keys *keys, struct entry *e)
 {
     count_scopes(keys, e, false);
     keys->stored_count--;
+    map_remove(&keys->by_id, id_text(&e->key.id));
     list_remove(&e->link);
     list_push(&keys->dead, &e->link);
     loop_soon(keys->loop, &keys->bury, on_bury);
@@ -206,6 +231,7 @@ struct keys *keys_new(struct loop *loop, const struct conf *conf, struct store *
     keys->conf = conf;
     keys->store = store;
     map_init(&keys->by_hash);
+    map_init(&keys->by_id);
     list_init(&keys->configured);
     list_init(&keys->stored);
     list_init(&keys->dead);
@@ -259,6 +285,7 @@ void keys_free(struct keys *keys)
     free_entries(&keys->stored);
     free_entries(&keys->dead);
     map_release(&keys->by_hash);
+    map_release(&keys->by_id);
     mem_free(keys);
 }
 
@@ -274,9 +301,11 @@ static bool is_loopback(const char *address)
 }
 
 /* An expired key counts: its end must not open the door to everybody. */
-bool keys_required(const struct keys *keys, enum auth_scope scope)
+bool keys_required(const struct keys *keys, unsigned scope)
 {
-    bool management = scope == AUTH_MANAGEMENT;
+    bool management = !(scope & (AUTH_INFERENCE | AUTH_MODELS_READ | AUTH_METRICS | AUTH_BATCH));
+    if (keys->conf->auth_enabled)
+        return true;
     int required = management ? keys->conf->require_management_auth : keys->conf->require_inference_auth;
     if (required != CONF_AUTO_VALUE)
         return required;
@@ -349,10 +378,9 @@ void keys_check(struct keys *keys, struct str presented, struct arena *arena,
     on_key(arg, NULL, &err);
 }
 
-bool key_allows(const struct key *key, enum auth_scope scope)
+bool key_allows(const struct key *key, unsigned scope)
 {
-    unsigned scopes = key->scopes | (key->scopes & AUTH_MANAGEMENT ? AUTH_INFERENCE : 0);
-    return (scopes & scope) == (unsigned)scope;
+    return permission_allows(key->scopes, scope);
 }
 
 bool key_allows_instance(const struct key *key, int64_t instance_id)
@@ -376,6 +404,45 @@ const struct key *keys_get(struct keys *keys, int64_t id)
 {
     struct entry *e = keys_entry(keys, id);
     return e ? &e->key : NULL;
+}
+
+const struct key *keys_get_public(struct keys *keys, struct str public_id)
+{
+    list_each (e, &keys->stored, struct entry, link) {
+        if (str_eq(str_from(e->key.public_id), public_id))
+            return &e->key;
+    }
+    return NULL;
+}
+
+bool keys_still_valid(struct keys *keys, int64_t id, unsigned generation)
+{
+    const struct entry *e = keys_entry(keys, id);
+    return e && entry_usable(e) && e->key.generation == generation;
+}
+
+bool keys_have_admin(const struct keys *keys)
+{
+    list_each (e, &keys->configured, struct entry, link) {
+        if (e->key.scopes & AUTH_MANAGEMENT)
+            return true;
+    }
+    list_each (e, &keys->stored, struct entry, link) {
+        if ((e->key.scopes & AUTH_MANAGEMENT) && entry_usable(e))
+            return true;
+    }
+    return false;
+}
+
+void keys_forget_user(struct keys *keys, const char *user_id)
+{
+    list_each (e, &keys->stored, struct entry, link) {
+        if (e->key.user_id && strcmp(e->key.user_id, user_id) == 0) {
+            keys_revoke(keys, e);
+            keys_bury(keys, e);
+        }
+    }
+    keys_lost(keys);
 }
 
 static void forget_id(struct key *key, int64_t instance_id)

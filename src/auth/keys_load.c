@@ -6,16 +6,36 @@
 
 #define PAGE_ROWS 256 /* also in the statement */
 
-enum { ID, NAME, KEY_HASH, LEGACY_HASH, SCOPES, MODE, EXPIRES, CREATED, UPDATED, LAST_USED, KEY_COLUMNS };
+enum {
+    ID,
+    NAME,
+    KEY_HASH,
+    LEGACY_HASH,
+    SCOPES,
+    MODE,
+    EXPIRES,
+    CREATED,
+    UPDATED,
+    LAST_USED,
+    PUBLIC_ID,
+    HINT,
+    USER_ID,
+    MADE_BY,
+    MODELS,
+    REQUESTS,
+    BURST,
+    TOKENS,
+    CONCURRENT,
+    PRIORITY,
+    KEY_COLUMNS
+};
 
 static unsigned read_scopes(struct str text)
 {
     unsigned scopes = 0;
     while (text.p) {
         struct str word = str_cut(&text, ' ');
-        scopes |= str_eq(word, STR("inference"))    ? AUTH_INFERENCE
-                  : str_eq(word, STR("management")) ? AUTH_MANAGEMENT
-                                                    : 0;
+        scopes |= permission_parse(word);
     }
     return scopes;
 }
@@ -28,6 +48,33 @@ static bool read_hashes(struct entry *e, const struct store_value *row)
     else if (row[LEGACY_HASH].type == STORE_TEXT && str_starts(row[LEGACY_HASH].text, STR("$argon2id$")))
         e->legacy_hash = mem_strndup(row[LEGACY_HASH].text.p, row[LEGACY_HASH].text.n);
     return e->hashed || e->legacy_hash;
+}
+
+static char *copy(const struct store_value *value)
+{
+    return value->type == STORE_TEXT ? mem_strndup(value->text.p, value->text.n) : NULL;
+}
+
+/* Keys older than schema 2 have no public id: theirs follows from the number. */
+static char *read_public_id(const struct store_value *row)
+{
+    char text[32];
+    snprintf(text, sizeof text, "key_%lld", (long long)row[ID].integer);
+    return row[PUBLIC_ID].type == STORE_TEXT ? copy(&row[PUBLIC_ID]) : mem_strdup(text);
+}
+
+static void read_rights(struct key *key, const struct store_value *row)
+{
+    key->public_id = read_public_id(row);
+    key->hint = copy(&row[HINT]);
+    key->user_id = copy(&row[USER_ID]);
+    key->made_by = row[MADE_BY].integer;
+    key->models = copy(&row[MODELS]);
+    key->limits = (struct key_limits){.requests_per_minute = row[REQUESTS].integer,
+                                      .burst = row[BURST].integer,
+                                      .tokens_per_minute = row[TOKENS].integer,
+                                      .concurrent = row[CONCURRENT].integer};
+    key->priority = str_eq(row[PRIORITY].text, STR("batch")) ? KEY_BATCH : KEY_INTERACTIVE;
 }
 
 /* NULL of the store is 0 here, as struct key has it. */
@@ -43,6 +90,7 @@ static struct entry *read_entry(const struct store_value *row)
                           .created_at = row[CREATED].integer,
                           .updated_at = row[UPDATED].integer,
                           .last_used_at = row[LAST_USED].integer};
+    read_rights(&e->key, row);
     if (!read_hashes(e, row))
         log_warn("a stored key has no hash that can be checked", "id=%lld", (long long)e->key.id);
     return e;
@@ -67,7 +115,8 @@ static bool load_page(struct keys *keys, int64_t *last_id, bool *ret_more, struc
     /* Both read in one transaction, and nobody else writes keys of this store. */
     struct store_statement read[2] = {
         {.sql = "SELECT id, name, key_hash, legacy_hash, scopes, permission_mode, expires_at, created_at, updated_at,"
-                " last_used_at FROM api_keys WHERE id > $1 ORDER BY id LIMIT 256",
+                " last_used_at, public_id, hint, user_id, made_by, models, requests_per_minute, burst,"
+                " tokens_per_minute, concurrent, priority FROM api_keys WHERE id > $1 ORDER BY id LIMIT 256",
          .params = {store_int(*last_id)}},
         {.sql = "SELECT key_id, instance_id FROM key_permissions WHERE key_id > $1 AND key_id <="
                 " (SELECT MAX(id) FROM (SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT 256) AS page)"

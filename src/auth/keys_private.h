@@ -22,6 +22,7 @@ struct keys {
     const struct conf *conf;
     struct store *store;
     struct map by_hash;     /* SHA-256 to struct entry */
+    struct map by_id;       /* bytes of key.id to struct entry: all of stored */
     struct list configured; /* struct entry */
     struct list stored;     /* newest first */
     struct list dead;       /* until the loop waits: somebody may still hold a pointer */
@@ -31,6 +32,8 @@ struct keys {
     struct deadline flush;
     struct legacy *legacy;
     size_t stored_count, legacy_count;
+    void (*on_lost)(void *arg); /* NULL: nobody asked */
+    void *on_lost_arg;
     size_t inference_count, management_count; /* keys with that very scope, expired ones too */
 };
 
@@ -43,6 +46,8 @@ void keys_add(struct keys *keys, struct entry *entry);                     /* as
 void keys_revoke(struct keys *keys, struct entry *entry);                  /* no longer found; still listed */
 void keys_bury(struct keys *keys, struct entry *entry);                    /* no longer listed either */
 void keys_set_hash(struct keys *keys, struct entry *entry, const unsigned char sha256[HASH_SHA256_SIZE]);
+
+void keys_lost(struct keys *keys); /* tells the listener */
 
 bool keys_load(struct keys *keys, struct err *err);
 void keys_forget_changes(struct keys *keys);

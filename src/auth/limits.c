@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/rand.h"
 
@@ -48,6 +49,15 @@ struct limit_subject limit_by_number(enum limit_kind kind, int64_t number)
 {
     struct limit_subject s = {{(uint8_t)kind}};
     memcpy(s.bytes + 8, &number, sizeof number);
+    return s;
+}
+
+struct limit_subject limit_by_text(enum limit_kind kind, struct str text)
+{
+    struct limit_subject s = {{(uint8_t)kind}};
+    unsigned char digest[HASH_SHA256_SIZE];
+    hash_sha256(text.p, text.n, digest);
+    memcpy(s.bytes + 8, digest, sizeof s.bytes - 8);
     return s;
 }
 

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
+
 /* 0: no limit. With requests_per_minute alone, burst is the same number. */
 struct limit_rates {
     uint32_t requests_per_minute, burst, tokens_per_minute, concurrent;
@@ -22,6 +24,7 @@ struct limit_subject {
     uint8_t bytes[24];
 };
 struct limit_subject limit_by_number(enum limit_kind kind, int64_t number);
+struct limit_subject limit_by_text(enum limit_kind kind, struct str text); /* by its hash */
 /* A numeric address: an IPv4 one counts for itself (also when it comes as ::ffff:), an IPv6 one with its /64 network;
  * anything else ("" of a Unix socket) is one subject. */
 struct limit_subject limit_by_address(const char *address);

@@ -128,6 +128,24 @@
 #define LIMIT_KEYS          100000
 #define LIMIT_KEY_USE_MS    60000 /* a key's time of use waits so long to be stored */
 
+/* Users and tokens */
+#define LIMIT_TOKEN_BYTES      8192   /* a token as it is presented */
+#define LIMIT_TOKEN_CACHE      4096   /* tokens whose signature was checked and that are remembered */
+#define LIMIT_ENDED_TOKENS     100000 /* ended before their time and not expired yet */
+#define LIMIT_USERS            10000
+#define LIMIT_USER_NAME        64
+#define LIMIT_PASSWORD         256 /* bytes */
+#define LIMIT_PASSWORD_JOBS    2   /* Argon2id computations at once */
+#define LIMIT_PASSWORD_WAITING 64  /* and waiting for their turn */
+#define LIMIT_GUESSERS         4096  /* addresses or names whose failures are counted */
+#define LIMIT_GUESSES          10    /* failed credentials of an address ... */
+#define LIMIT_GUESSES_MS       60000 /* ... within this time; then it waits for the rest of it */
+#define LIMIT_LOGIN_FAILURES   5     /* of one name, then each costs a wait ... */
+#define LIMIT_LOGIN_WAIT_MS    1000  /* ... that begins with this and doubles */
+#define LIMIT_LOGIN_WAIT_MAX   900000
+#define LIMIT_LOGIN_MEMORY_MS  3600000 /* failures that long ago are forgotten */
+#define LIMIT_KEY_MODELS       64      /* patterns of one key */
+
 /* Downloads */
 #define LIMIT_FETCH_JOBS           64           /* jobs kept, ended ones too */
 #define LIMIT_FETCH_FILES          4096         /* files of one repository */

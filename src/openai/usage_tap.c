@@ -6,7 +6,8 @@
 #include "base/json_scan.h"
 #include "base/limits.h"
 
-#define NEEDLE_LENGTH (sizeof USAGE_TAP_NEEDLE - 1)
+static const char needle[] = USAGE_TAP_NEEDLE;
+#define NEEDLE_LENGTH (sizeof needle - 1)
 
 void usage_tap_init(struct usage_tap *tap)
 {
@@ -59,8 +60,8 @@ static size_t across(const struct usage_tap *tap, struct str piece)
 {
     for (size_t before = tap->last_count; before > 0; before--) {
         size_t after = NEEDLE_LENGTH - before;
-        if (after <= piece.n && memcmp(tap->last + tap->last_count - before, USAGE_TAP_NEEDLE, before) == 0 &&
-            memcmp(piece.p, USAGE_TAP_NEEDLE + before, after) == 0)
+        if (after <= piece.n && memcmp(tap->last + tap->last_count - before, needle, before) == 0 &&
+            memcmp(piece.p, &needle[before], after) == 0)
             return after;
     }
     return 0;
@@ -91,7 +92,7 @@ void usage_tap_feed(struct usage_tap *tap, struct str piece)
             size_t taken = take(tap, rest);
             rest = (struct str){rest.p + taken, rest.n - taken};
         }
-        const char *found = rest.n ? memmem(rest.p, rest.n, USAGE_TAP_NEEDLE, NEEDLE_LENGTH) : NULL;
+        const char *found = rest.n ? memmem(rest.p, rest.n, needle, NEEDLE_LENGTH) : NULL;
         if (tap->inside || !found)
             break;
         size_t at = (size_t)(found - rest.p) + NEEDLE_LENGTH;

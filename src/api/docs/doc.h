@@ -53,5 +53,9 @@ extern const struct api_doc doc_instance_list, doc_instance, doc_instance_create
 extern const struct api_doc doc_download, doc_files, doc_files_remove, doc_job_list, doc_job, doc_job_cancel;
 /* api/keys */
 extern const struct api_doc doc_key_create, doc_key_list, doc_key, doc_key_delete, doc_key_permissions;
+/* api/auth */
+extern const struct api_doc doc_auth_key_create, doc_auth_key_list, doc_auth_key, doc_auth_key_delete,
+    doc_auth_key_rotate, doc_user_create, doc_user_list, doc_user, doc_user_update, doc_user_delete, doc_login,
+    doc_logout, doc_who_am_i;
 
 #endif

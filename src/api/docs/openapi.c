@@ -187,6 +187,7 @@ static const char *meaning(int status)
         {415, "The body is of a kind that is not understood"},
         {500, "It failed here"},
         {502, "The backend or node does not answer, or not in HTTP"},
+        {429, "Too many: wait as Retry-After says"},
         {503, "Not now: not running, loading, overloaded, or shutting down"},
         {504, "It took too long"},
     };
@@ -279,11 +280,11 @@ static bool has_error(const struct api_doc *doc, int status)
 
 static void put_errors(const struct writer *w, const struct http_route *route, const struct api_doc *doc)
 {
-    static const int statuses[] = {400, 401, 403, 404, 408, 409, 413, 415, 500, 502, 503, 504};
+    static const int statuses[] = {400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 502, 503, 504};
     bool body = doc->bodies[0].media;
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
         int s = statuses[i];
-        bool possible = s == 400 || s == 500 || ((s == 401 || s == 403) && route->access != AUTH_NONE) ||
+        bool possible = s == 400 || s == 500 || ((s == 401 || s == 403 || s == 429) && route->access != AUTH_NONE) ||
                         ((s == 408 || s == 413 || s == 415) && body) || has_error(doc, s);
         if (possible && !answers(doc, s))
             put_error(w, route, doc, s);
@@ -316,7 +317,9 @@ static void put_security(struct json *j, unsigned access)
     for (size_t i = 0; access != AUTH_NONE && i < sizeof schemes / sizeof *schemes; i++) {
         json_open_object(j, NULL);
         json_open_array(j, schemes[i]);
-        json_put_string(j, NULL, access & AUTH_MANAGEMENT ? "management" : "inference");
+        size_t at = 0;
+        for (const char *name; (name = permission_next(access, &at));)
+            json_put_string(j, NULL, name);
         json_close(j);
         json_close(j);
     }

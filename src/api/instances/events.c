@@ -111,6 +111,7 @@ void api_endless(struct app *app, struct http_req *req)
     struct endless *e = arena_alloc(&req->arena, sizeof *e);
     e->req = req;
     list_push(&app->endless, &e->link);
+    api_watch_caller(app, req);
     arena_on_dispose(&req->arena, on_endless_gone, e);
 }
 

@@ -318,11 +318,11 @@ static void status(void *arg, struct http_req *req, const struct http_match *mat
 
 static const struct http_route routes[] = {
     {"POST", "/v1/models/{id...}/load", load, (void *)&openai_dialect, "Load a model and wait until it is ready",
-     AUTH_MANAGEMENT, &doc_model_load},
+     AUTH_MODEL_MANAGEMENT, &doc_model_load},
     {"POST", "/v1/models/{id...}/unload", unload, (void *)&openai_dialect,
-     "Unload a model; {\"force\": true} cuts running requests", AUTH_MANAGEMENT, &doc_model_unload},
+     "Unload a model; {\"force\": true} cuts running requests", AUTH_MODEL_MANAGEMENT, &doc_model_unload},
     {"GET", "/v1/models/{id...}/status", status, (void *)&openai_dialect, "State, memory and use of a model",
-     AUTH_MANAGEMENT, &doc_model_status},
+     AUTH_MODELS_READ, &doc_model_status},
 };
 
 void models_routes(struct http_router *router)

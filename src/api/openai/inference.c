@@ -114,7 +114,8 @@ static void on_cache_model(void *arg, const struct model *model, const struct er
     const struct caller *caller = req->caller;
     struct err err;
     (void)not_found; /* reach() says it */
-    if (model && !model->upstream && caller_may_use(caller, NULL, &err) && wants_cache(req) &&
+    if (model && !model->upstream && caller_may_use(caller, NULL, &err) &&
+        api_may_use_model(caller, str_from(model->id), &err) && wants_cache(req) &&
         cache_key_of(req->head.path, inference->body, model->id, caller ? caller->key_id : 0, &inference->key)) {
         inference->model_id = arena_strdup(&req->arena, model->id);
         look_up(inference);

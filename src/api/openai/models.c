@@ -92,6 +92,11 @@ static void put_named(struct json *j, const struct instance *i)
         put_inner(j, i, inner[n]);
 }
 
+static bool is_shown(const struct list_call *call, const struct instance *i, const char *name)
+{
+    return api_may_see(call->req, i) && api_may_use_model(call->req->caller, str_from(name), NULL);
+}
+
 /* Local clients are shown what is loaded (seeds/000, "List loaded models"). */
 static void list_loaded(struct list_call *call, struct json *j)
 {
@@ -99,12 +104,12 @@ static void list_loaded(struct list_call *call, struct json *j)
     for (struct instance **i = instances_list(app->instances, false, &call->req->arena); *i; i++) {
         struct instance_status status;
         instance_status(*i, &status);
-        if (strcmp(status.model_state, "loaded") == 0 && api_may_see(call->req, *i))
+        if (strcmp(status.model_state, "loaded") == 0 && is_shown(call, *i, instance_name(*i)))
             put_named(j, *i);
     }
     for (const char *const *id = instances_loaded(app->instances, &call->req->arena); *id; id++) {
         const struct model *model = model_find(app->catalogue, str_from(*id));
-        if (model && api_may_see(call->req, NULL))
+        if (model && is_shown(call, NULL, *id))
             put_model(j, app, model);
     }
 }
@@ -122,10 +127,10 @@ static void list_known(void *arg)
     if (local)
         list_loaded(call, j);
     for (struct instance **i = instances_list(instances, false, &call->req->arena); *i && !local; i++)
-        if (api_may_see(call->req, *i))
+        if (is_shown(call, *i, instance_name(*i)))
             put_named(j, *i);
-    for (size_t i = 0; !local && i < c->count && api_may_see(call->req, NULL); i++)
-        if (!instances_find(instances, str_from(c->models[i].id)))
+    for (size_t i = 0; i < c->count && !local; i++)
+        if (!instances_find(instances, str_from(c->models[i].id)) && is_shown(call, NULL, c->models[i].id))
             put_model(j, call->app, &c->models[i]);
     json_close(j);
     json_close(j);
@@ -176,8 +181,8 @@ static void retrieve(void *arg, struct http_req *req, const struct http_match *m
 
 static const struct http_route routes[] = {
     {"GET", "/v1/models", list, (void *)&openai_dialect, "All instances, and all models on this machine",
-     AUTH_INFERENCE, &doc_model_list},
-    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One of them", AUTH_INFERENCE, &doc_model},
+     AUTH_MODELS_READ, &doc_model_list},
+    {"GET", "/v1/models/{id...}", retrieve, (void *)&openai_dialect, "One of them", AUTH_MODELS_READ, &doc_model},
 };
 
 void models_list_routes(struct http_router *router)

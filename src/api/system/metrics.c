@@ -118,7 +118,7 @@ static void metrics(void *arg, struct http_req *req, const struct http_match *ma
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_INFERENCE | API_UNCHARGED,
+    {"GET", "/metrics", metrics, (void *)&openai_dialect, "Measurements for Prometheus", AUTH_METRICS | API_UNCHARGED,
      &doc_metrics},
 };
 

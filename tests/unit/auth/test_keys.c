@@ -217,6 +217,102 @@ static void test_more_keys_than_a_page(void **state)
     assert_null(list[300]);
 }
 
+static void test_rotated_key_has_another_text(void **state)
+{
+    char before[sizeof clear];
+    (void)state;
+    make((struct key_request){0});
+    memcpy(before, clear, sizeof clear);
+    keys_rotate(keys, made_id, &arena, on_made, NULL);
+    assert_non_null(find(before)); /* until the new one is stored */
+    run_until(called + 1);
+    assert_int_equal(answer.code, ERR_NONE);
+    assert_true(str_starts(str_from(clear), STR("sk-")) && strlen(clear) >= 3 + 32);
+    assert_false(keys_still_valid(keys, made_id, 0));
+    assert_true(keys_still_valid(keys, made_id, 1));
+    for (int i = 0; i < 2; i++, reopen()) {
+        assert_null(find(before));
+        assert_int_equal(find(clear)->id, made_id);
+        assert_string_equal(find(clear)->hint, clear + strlen(clear) - 4);
+    }
+    keys_rotate(keys, 999, &arena, on_made, NULL);
+    assert_int_equal(answer.code, ERR_NOT_FOUND);
+}
+
+static void test_deleted_while_it_is_rotated(void **state)
+{
+    (void)state;
+    make((struct key_request){0});
+    int64_t id = made_id;
+    keys_rotate(keys, id, &arena, on_made, NULL);
+    keys_delete(keys, id, &arena, on_deleted, NULL);
+    run_until(called + 2);
+    assert_int_equal(answer.code, ERR_NONE); /* of the deletion, which came last */
+    assert_null(keys_get(keys, id));
+    reopen();
+    assert_null(keys_list(keys, &arena)[0]);
+}
+
+static void test_everything_of_a_key_is_kept(void **state)
+{
+    (void)state;
+    make((struct key_request){.form = KEY_FORM_SK,
+                              .scopes = AUTH_INFERENCE | AUTH_METRICS,
+                              .models = "a*\nb",
+                              .limits = {1, 2, 3, 4},
+                              .priority = KEY_BATCH});
+    char public_id[32];
+    snprintf(public_id, sizeof public_id, "%s", keys_get(keys, made_id)->public_id);
+    for (int i = 0; i < 2; i++, reopen()) {
+        const struct key *k = keys_get_public(keys, str_from(public_id));
+        assert_ptr_equal(k, find(clear));
+        assert_int_equal(k->scopes, AUTH_INFERENCE | AUTH_METRICS);
+        assert_string_equal(k->models, "a*\nb");
+        assert_int_equal(k->limits.requests_per_minute * 1000 + k->limits.burst * 100 +
+                             k->limits.tokens_per_minute * 10 + k->limits.concurrent,
+                         1234);
+        assert_int_equal(k->priority, KEY_BATCH);
+    }
+    assert_null(keys_get_public(keys, STR("key_")));
+}
+
+static void test_a_key_s_keys_go_with_it(void **state)
+{
+    (void)state;
+    make((struct key_request){0});
+    int64_t maker = made_id;
+    make((struct key_request){.made_by = maker});
+    char child[sizeof clear];
+    memcpy(child, clear, sizeof clear);
+    make((struct key_request){0});
+    keys_delete(keys, maker, &arena, on_deleted, NULL);
+    assert_null(find(child));
+    run_until(called + 1);
+    for (int i = 0; i < 2; i++, reopen()) {
+        assert_int_equal(keys_list(keys, &arena)[0]->id, made_id);
+        assert_null(keys_list(keys, &arena)[1]);
+    }
+    make((struct key_request){.made_by = maker});
+    assert_int_equal(answer.code, ERR_CONFLICT);
+}
+
+static void test_a_user_s_keys_go_with_it(void **state)
+{
+    (void)state;
+    now((struct store_statement){.sql = "INSERT INTO users (id, username, role, password_hash, disabled, token_version,"
+                                        " created_at, updated_at) VALUES ('user_a', 'a', 'user', 'x', 0, 0, 0, 0)"});
+    make((struct key_request){.user_id = "user_a"});
+    assert_string_equal(find(clear)->user_id, "user_a");
+    reopen();
+    assert_string_equal(find(clear)->user_id, "user_a");
+    now((struct store_statement){.sql = "DELETE FROM users WHERE id = 'user_a'"});
+    keys_forget_user(keys, "user_a");
+    for (int i = 0; i < 2; i++, reopen())
+        assert_null(find(clear));
+    make((struct key_request){.user_id = "user_a"});
+    assert_int_equal(answer.code, ERR_CONFLICT);
+}
+
 /* ---- rights ---- */
 
 static void test_expiry(void **state)
@@ -528,6 +624,11 @@ int main(void)
                                        TEST(test_keys_freed_with_a_change_on_its_way),
                                        TEST(test_list_is_newest_first),
                                        TEST(test_more_keys_than_a_page),
+                                       TEST(test_rotated_key_has_another_text),
+                                       TEST(test_deleted_while_it_is_rotated),
+                                       TEST(test_everything_of_a_key_is_kept),
+                                       TEST(test_a_key_s_keys_go_with_it),
+                                       TEST(test_a_user_s_keys_go_with_it),
                                        TEST(test_expiry),
                                        TEST(test_permission_per_instance),
                                        TEST(test_unknown_instance_is_refused),
