@@ -364,6 +364,8 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->router = http_router_new(app);
     system_routes(app->router);
     openai_routes(app->router);
+    responses_routes(app->router);
+    anthropic_routes(app->router);
     models_routes(app->router);
     metrics_routes(app->router);
     instances_routes(app->router);

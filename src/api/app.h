@@ -159,6 +159,8 @@ const char *const *api_environment(const char *const *over, struct arena *arena)
 
 /* Route tables of the surfaces. */
 void openai_routes(struct http_router *router);
+void responses_routes(struct http_router *router);
+void anthropic_routes(struct http_router *router);
 void models_routes(struct http_router *router);
 void system_routes(struct http_router *router);
 void metrics_routes(struct http_router *router);

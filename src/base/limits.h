@@ -63,6 +63,18 @@
 #define LIMIT_PARTS               1024 /* content parts of one message */
 #define LIMIT_GRAMMAR_BYTES       (1u << 20)
 
+/* Responses and Messages (api/responses, api/anthropic) */
+#define LIMIT_RESPONSE_ITEMS       10000               /* of one input */
+#define LIMIT_RESPONSE_OUTPUTS     1024                /* items of one reply */
+#define LIMIT_RESPONSE_BYTES       (16u << 20)         /* one text of a reply; one turn as it is kept */
+#define LIMIT_RESPONSE_CHAIN       1000                /* kept turns that a conversation is rebuilt from */
+#define LIMIT_RESPONSE_CHAIN_BYTES (16u << 20)         /* all of them together */
+#define LIMIT_RESPONSES            100000              /* turns kept, of everybody; the oldest go */
+#define LIMIT_RESPONSE_KEPT_S      (30 * 24 * 60 * 60) /* seconds that a turn is kept */
+#define LIMIT_RESPONSE_PAGE        100                 /* items of one page of a list */
+#define LIMIT_METADATA             16                  /* members of "metadata" */
+#define LIMIT_METADATA_TEXT        512                 /* bytes of one of its values */
+
 /* Worker */
 #define LIMIT_QUEUE              512   /* default of server.queue_size: requests waiting for a sequence */
 #define LIMIT_QUEUE_MAX          65536 /* largest server.queue_size */

@@ -35,6 +35,7 @@ struct api_doc {
     bool body_optional;
     struct api_reply replies[API_DOC_REPLIES]; /* rows of one status stand together: several media types */
     int errors[API_DOC_ERRORS];                /* statuses beside those that every route has (openapi.c) */
+    const char *error_schema;                  /* where the route's errors have a form of their own, else NULL */
     bool passes;                               /* what a backend answers comes through, whatever it is */
 };
 

@@ -230,6 +230,9 @@ static void put_replies(struct json *j, const struct api_doc *doc)
 
 static const char *error_schema(const struct writer *w, const struct http_route *route)
 {
+    const struct api_doc *doc = route->doc;
+    if (doc->error_schema)
+        return doc->error_schema;
     return route->dialect == &manager_dialect || w->flat_errors ? "Error" : "OpenAIError";
 }
 

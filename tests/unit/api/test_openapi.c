@@ -31,6 +31,8 @@ static int describe(void **state)
     T.router = http_router_new(NULL);
     system_routes(T.router);
     openai_routes(T.router);
+    responses_routes(T.router);
+    anthropic_routes(T.router);
     models_routes(T.router);
     metrics_routes(T.router);
     instances_routes(T.router);
