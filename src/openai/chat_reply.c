@@ -40,6 +40,12 @@ static void put_message(struct json *j, const struct openai_chat_choice *c)
     json_close(j);
 }
 
+static void put_stop(struct json *j, struct str stop)
+{
+    if (stop.p)
+        json_put_text(j, "stop_reason", stop);
+}
+
 bool openai_chat_write(struct buf *out, const struct openai_identity *identity,
                        const struct openai_chat_choice *choices, size_t count, const struct openai_usage *usage,
                        const struct openai_timings *timings)
@@ -55,6 +61,7 @@ bool openai_chat_write(struct buf *out, const struct openai_identity *identity,
         put_message(&j, &choices[i]);
         openai_put_chat_logprobs(&j, choices[i].tokens, choices[i].token_count, choices[i].logprobs);
         json_put_string(&j, "finish_reason", choices[i].finish_reason);
+        put_stop(&j, choices[i].stop);
         json_close(&j);
     }
     json_close(&j);
@@ -148,12 +155,14 @@ struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned cho
     return close_delta(stream, &j);
 }
 
-struct str openai_chat_chunk_finish(struct openai_stream *stream, unsigned choice, const char *finish_reason)
+struct str openai_chat_chunk_finish(struct openai_stream *stream, unsigned choice, const char *finish_reason,
+                                    struct str stop)
 {
     struct json j;
     open_delta(stream, &j, choice);
     json_close(&j);
     json_put_null(&j, "logprobs");
     json_put_string(&j, "finish_reason", finish_reason);
+    put_stop(&j, stop);
     return openai_chunk_end(stream, &j);
 }

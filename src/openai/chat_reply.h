@@ -17,6 +17,8 @@ struct openai_chat_choice {
     size_t token_count;
     bool logprobs;
     const char *finish_reason;
+    struct str
+        stop; /* the caller's stop string that was met: "stop_reason", an extension in vLLM's words; or STR_NONE */
 };
 
 /* The reply without streaming; false when it would not fit. */
@@ -39,6 +41,7 @@ struct str openai_chat_chunk_arguments(struct openai_stream *stream, unsigned ch
 /* The legacy spelling: name in the first delta, STR_NONE afterwards. */
 struct str openai_chat_chunk_function(struct openai_stream *stream, unsigned choice, struct str name,
                                       struct str fragment);
-struct str openai_chat_chunk_finish(struct openai_stream *stream, unsigned choice, const char *finish_reason);
+struct str openai_chat_chunk_finish(struct openai_stream *stream, unsigned choice, const char *finish_reason,
+                                    struct str stop);
 
 #endif

@@ -25,6 +25,7 @@ struct chat_choice {
     size_t token_count, token_capacity;
     unsigned generated, unassigned, reasoning_tokens;
     const char *finish_reason;
+    struct str stop; /* of the request's, when one was met */
 };
 
 struct chat_task {
@@ -189,6 +190,16 @@ static const char *finish_reason(const struct chat_task *chat, const struct gen_
     return chat->request.legacy_functions ? "function_call" : "tool_calls";
 }
 
+/* The template's own stops are nobody's business. */
+static struct str own_stop(const struct chat_task *chat, struct str met)
+{
+    const struct openai_sampling *s = &chat->request.sampling;
+    for (size_t i = 0; i < s->stop_count && met.n; i++)
+        if (str_eq(s->stops[i], met))
+            return s->stops[i];
+    return STR_NONE;
+}
+
 static void on_finished(struct chat_task *chat, const struct gen_event *event)
 {
     struct chat_choice *c = chat->current;
@@ -197,11 +208,13 @@ static void on_finished(struct chat_task *chat, const struct gen_event *event)
     chat_parser_feed(c->parser, STR(""), true, on_delta, chat);
     c->generated = event->generated_tokens;
     c->finish_reason = finish_reason(chat, event);
+    c->stop = own_stop(chat, event->stop);
     if (!chat->task.stream)
         return;
     if (c->token_count)
         put_content(chat, STR(""));
-    serve_task_send(&chat->task, openai_chat_chunk_finish(&chat->stream, choice_index(chat), c->finish_reason));
+    serve_task_send(&chat->task,
+                    openai_chat_chunk_finish(&chat->stream, choice_index(chat), c->finish_reason, c->stop));
 }
 
 static void on_event(struct serve_task *task, size_t index, const struct gen_event *event)
@@ -244,6 +257,7 @@ static struct openai_chat_choice finished_choice(struct chat_task *chat, const s
         .token_count = c->token_count,
         .logprobs = chat->request.logprobs,
         .finish_reason = c->finish_reason,
+        .stop = c->stop,
     };
 }
 

@@ -104,7 +104,8 @@ static void test_chat_chunks(void **state)
                 CHUNK("\"tool_calls\":[{\"index\":1,\"function\":{\"arguments\":\"{\\\"\"}}]", "null"));
     check_chunk(openai_chat_chunk_function(&s, 0, STR("f"), STR("")),
                 CHUNK("\"function_call\":{\"name\":\"f\",\"arguments\":\"\"}", "null"));
-    check_chunk(openai_chat_chunk_finish(&s, 0, "length"), CHUNK("", "\"length\""));
+    check_chunk(openai_chat_chunk_finish(&s, 0, "length", STR_NONE), CHUNK("", "\"length\""));
+    check_chunk(openai_chat_chunk_finish(&s, 0, "stop", STR("X")), CHUNK("", "\"stop\",\"stop_reason\":\"X\""));
     check_chunk(openai_chunk_usage(&s, &usage, &timings), HEAD("chat.completion.chunk") "]," USAGE "," TIMINGS "}");
     openai_stream_release(&s);
 }
