@@ -57,6 +57,7 @@ void app_refresh_catalogue(struct app *app, uint64_t max_age_ms, struct arena *a
 struct dialect {
     const char *content_type;
     void (*write)(struct buf *out, const struct err *err);
+    const char *id_header; /* what its clients call x-request-id, or NULL */
 };
 
 extern const struct dialect openai_dialect;

@@ -294,6 +294,10 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
 {
     struct app *app = arg;
     unsigned access = match->route->access & ~API_UNCHARGED;
+
+    const struct dialect *dialect = req->dialect;
+    if (dialect && dialect->id_header)
+        http_reply_header(req, dialect->id_header, req->id);
     if (app->conf->flat_errors && req->dialect == &openai_dialect)
         req->dialect = (void *)&manager_dialect;
     bool needed = access != AUTH_NONE && keys_required(app->keys, access) && !is_public_metric(app, req, access) &&

@@ -65,6 +65,7 @@
 
 /* Responses and Messages (api/responses, api/anthropic) */
 #define LIMIT_RESPONSE_ITEMS       10000               /* of one input */
+#define LIMIT_RESPONSE_ID          256                 /* bytes of an id or a name that a client gives back */
 #define LIMIT_RESPONSE_OUTPUTS     1024                /* items of one reply */
 #define LIMIT_RESPONSE_BYTES       (16u << 20)         /* one text of a reply; one turn as it is kept */
 #define LIMIT_RESPONSE_CHAIN       1000                /* kept turns that a conversation is rebuilt from */

@@ -31,6 +31,9 @@ bool openai_chat_read(struct str body, const struct openai_defaults *defaults, s
 bool openai_chat_from_document(const json_t *document, const struct openai_defaults *defaults, struct arena *arena,
                                struct openai_chat *ret_request, struct err *err);
 
+/* 1 to LIMIT_TOOL_NAME of the characters a-z A-Z 0-9 _ - */
+bool openai_tool_name_ok(struct str name);
+
 /* Parts of the above, each with its own file. */
 bool openai_messages_read(const json_t *body, struct arena *arena, struct str *ret_messages, struct err *err);
 bool openai_tools_read(const json_t *body, struct arena *arena, struct openai_chat *chat, struct err *err);

@@ -12,7 +12,7 @@ struct tools {
     const char *path; /* "tools" or "functions" */
 };
 
-static bool tool_name_ok(struct str name)
+bool openai_tool_name_ok(struct str name)
 {
     for (size_t i = 0; i < name.n; i++) {
         char c = name.p[i];
@@ -30,7 +30,7 @@ static bool check_function(const json_t *function, const char *path, struct err 
     struct str name = json_str(json_object_get(function, "name"));
     if (!name.p)
         return err_set_param(err, ERR_INVALID_PARAMETERS, at, "'%s' is required", at);
-    if (!tool_name_ok(name))
+    if (!openai_tool_name_ok(name))
         return err_set_param(err, ERR_INVALID_PARAMETERS, at, "'%s' must be 1 to %d of the characters a-z A-Z 0-9 _ -",
                              at, LIMIT_TOOL_NAME);
     const json_t *parameters = json_object_get(function, "parameters");

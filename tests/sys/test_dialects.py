@@ -227,7 +227,8 @@ class Owners(Dialect):
         key = self.key("reader")
         body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
         self.assertEqual(self.server.call("POST", "/v1/messages", body, {"x-api-key": key, "anthropic-version": "2023-06-01"})[0], 200)
-        status, _, refusal = self.server.call("POST", "/v1/messages", body, {"x-api-key": "wrong"})
+        status, headers, refusal = self.server.call("POST", "/v1/messages", body, {"x-api-key": "wrong"})
+        self.assertEqual(headers["request-id"], headers["x-request-id"])
         self.assertEqual((status, refusal["error"]["type"]), (401, "authentication_error"))
 
 

@@ -6,7 +6,8 @@
 #include "api/relay.h"
 #include "http/sse.h"
 
-static const struct dialect anthropic_dialect = {.content_type = "application/json", .write = anthropic_error_write};
+static const struct dialect anthropic_dialect = {
+    .content_type = "application/json", .write = anthropic_error_write, .id_header = "request-id"};
 
 struct message {
     struct relay relay;
@@ -16,12 +17,6 @@ struct message {
     struct err problem;
     bool begun;
 };
-
-/* The SDKs look for it under Anthropic's name. */
-static void name_request(struct http_req *req)
-{
-    http_reply_header(req, "request-id", req->id);
-}
 
 static void refuse(struct http_req *req, const struct err *err)
 {
@@ -116,7 +111,6 @@ static void post_message(void *arg, struct http_req *req, const struct http_matc
 {
     struct message *m = arena_calloc(&req->arena, sizeof *m);
     (void)match;
-    name_request(req);
     relay_begin(&m->relay, arg, req, on_message_body);
 }
 
@@ -214,7 +208,6 @@ static void post_counting(void *arg, struct http_req *req, const struct http_mat
 {
     struct counting *c = arena_calloc(&req->arena, sizeof *c);
     (void)match;
-    name_request(req);
     relay_begin(&c->relay, arg, req, on_counting_body);
 }
 

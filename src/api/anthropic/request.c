@@ -1,6 +1,6 @@
 #include "api/anthropic/request.h"
 
-#include "openai/request.h"
+#include "openai/chat_request.h"
 
 struct fields {
     int64_t max_tokens, top_k, budget;
@@ -22,17 +22,6 @@ static bool given(const json_t *body, const char *name)
 }
 
 /* ---- tools ---- */
-
-static bool name_ok(struct str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-        if (!good)
-            return false;
-    }
-    return name.n >= 1 && name.n <= LIMIT_TOOL_NAME;
-}
 
 static bool put_tool(const json_t *tool, const char *path, struct json *out, struct err *err)
 {
@@ -57,7 +46,7 @@ static bool put_tool(const json_t *tool, const char *path, struct json *out, str
     if (!json_fields(tool, schema_fields, 1, &in, path, err))
         return false;
     json_path_member(at, sizeof at, path, "name");
-    if (!name_ok(in.name))
+    if (!openai_tool_name_ok(in.name))
         return refuse(err, ERR_INVALID_PARAMETERS, at, "must be 1 to 64 of the characters a-z A-Z 0-9 _ -");
     json_open_object(out, NULL);
     json_put_string(out, "type", "function");

@@ -34,7 +34,7 @@ static bool copy_name(const struct item *item, const char *member)
     if (!copy_text(item, member))
         return false;
     size_t n = json_string_length(json_object_get(item->in, member));
-    return (n >= 1 && n <= LIMIT_STOP_BYTES) ||
+    return (n >= 1 && n <= LIMIT_RESPONSE_ID) ||
            refuse(item, ERR_INVALID_PARAMETERS, member, "must have between 1 and 256 bytes");
 }
 
@@ -183,7 +183,7 @@ static bool read_item(struct item *item)
         char fresh[OPENAI_ID_SIZE];
         if (!str_eq(name, str_from(kinds[i].type)))
             continue;
-        if (json_string_length(id) > LIMIT_STOP_BYTES)
+        if (json_string_length(id) > LIMIT_RESPONSE_ID)
             return refuse(item, ERR_INVALID_PARAMETERS, "id", "has more than 256 bytes");
         json_object_set_new(item->out, "id",
                             json_string_length(id) ? json_copy((json_t *)id)

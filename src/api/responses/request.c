@@ -1,10 +1,10 @@
 #include "api/responses/request.h"
 
-#include "openai/request.h"
+#include "openai/chat_request.h"
 
 /* What is read only to be refused or checked. */
 struct fields {
-    const json_t *input, *text, *reasoning, *include, *conversation, *prompt, *stream_options, *number;
+    const json_t *input, *text, *reasoning, *include, *conversation, *prompt, *stream_options;
     struct str truncation;
     int64_t top_logprobs, integer;
     double real;
@@ -17,19 +17,6 @@ static bool refuse(struct err *err, enum err_code code, const char *param, const
 }
 
 /* ---- tools ---- */
-
-static bool check_tool_name(const json_t *value, const char *path, struct err *err)
-{
-    char at[LIMIT_ERR_PARAM];
-    struct str name = json_str(value);
-    json_path_member(at, sizeof at, path, "name");
-    bool good = name.n >= 1 && name.n <= LIMIT_TOOL_NAME;
-    for (size_t i = 0; i < name.n && good; i++) {
-        char c = name.p[i];
-        good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-    }
-    return good || refuse(err, ERR_INVALID_PARAMETERS, at, "must be 1 to 64 of the characters a-z A-Z 0-9 _ -");
-}
 
 static bool check_tool(const json_t *tool, const char *path, struct err *err)
 {
@@ -53,7 +40,9 @@ static bool check_tool(const json_t *tool, const char *path, struct err *err)
     json_path_member(at, sizeof at, path, "type");
     if (!str_eq(in.type, STR("function")))
         return refuse(err, ERR_NOT_SUPPORTED, at, "is not supported: only tools of type 'function' are");
-    return check_tool_name(json_object_get(tool, "name"), path, err);
+    json_path_member(at, sizeof at, path, "name");
+    return openai_tool_name_ok(json_str(json_object_get(tool, "name"))) ||
+           refuse(err, ERR_INVALID_PARAMETERS, at, "must be 1 to 64 of the characters a-z A-Z 0-9 _ -");
 }
 
 static bool check_tools(const json_t *tools, struct err *err)
@@ -240,7 +229,7 @@ static bool read_kept(const json_t *body, struct response_request *r, struct err
 {
     static const struct json_field fields[] = {
         JSON_FIELD(struct response_request, instructions, "instructions", JSON_KIND_TEXT, 0, 0),
-        JSON_FIELD(struct response_request, previous_id, "previous_response_id", JSON_KIND_TEXT, 1, LIMIT_STOP_BYTES),
+        JSON_FIELD(struct response_request, previous_id, "previous_response_id", JSON_KIND_TEXT, 1, LIMIT_RESPONSE_ID),
         JSON_FIELD(struct response_request, user, "user", JSON_KIND_TEXT, 0, LIMIT_METADATA_TEXT),
         JSON_FIELD(struct response_request, tools, "tools", JSON_KIND_ARRAY, 0, LIMIT_TOOLS),
         JSON_FIELD(struct response_request, tool_choice, "tool_choice", JSON_KIND_ANY, 0, 0),

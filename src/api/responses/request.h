@@ -8,7 +8,7 @@
 struct response_request {
     struct str model, instructions, previous_id, user; /* STR_NONE: not given */
     json_t *input;                                     /* items in normal form (input.h) */
-    const json_t *tools, *tool_choice, *format, *metadata, *effort, *verbosity, *service_tier;
+    const json_t *tools, *tool_choice, *format, *metadata, *effort, *verbosity;
     const json_t *temperature, *top_p, *max_output_tokens, *max_tool_calls; /* NULL: not given */
     bool stream, store, parallel_tool_calls;
 };
