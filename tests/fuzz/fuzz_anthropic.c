@@ -34,20 +34,20 @@ static void check_whole(struct str text)
 
 static void check_reply(struct arena *arena, struct str chunks)
 {
-    struct anthropic_reply reply;
+    struct anthropic_reply *reply = arena_alloc(arena, sizeof *reply);
     struct err err;
     bool good = true;
-    anthropic_reply_init(&reply, STR("m"), arena, on_event, NULL);
-    anthropic_reply_begin(&reply);
+    anthropic_reply_init(reply, STR("m"), arena, on_event, NULL);
+    anthropic_reply_begin(reply);
     while (chunks.p && good) {
         struct str chunk = str_cut(&chunks, '\n');
         check_whole(chunk);
-        good = anthropic_reply_feed(&reply, chunk, &err);
+        good = anthropic_reply_feed(reply, chunk, &err);
     }
     if (good)
-        anthropic_reply_end(&reply);
+        anthropic_reply_end(reply);
     else
-        anthropic_reply_fail(&reply, &err);
+        anthropic_reply_fail(reply, &err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

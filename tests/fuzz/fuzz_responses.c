@@ -32,18 +32,18 @@ static void check_items(const struct response_request *request)
 
 static void check_reply(const struct response_request *request, struct arena *arena, struct str chunks)
 {
-    struct response_reply reply;
+    struct response_reply *reply = arena_alloc(arena, sizeof *reply);
     struct err err;
     bool good = true;
-    response_reply_init(&reply, request, arena, on_event, NULL);
-    response_reply_begin(&reply);
+    response_reply_init(reply, request, arena, on_event, NULL);
+    response_reply_begin(reply);
     while (chunks.p && good)
-        good = response_reply_feed(&reply, str_cut(&chunks, '\n'), &err);
+        good = response_reply_feed(reply, str_cut(&chunks, '\n'), &err);
     if (good)
-        response_reply_end(&reply);
+        response_reply_end(reply);
     else
-        response_reply_fail(&reply, &err);
-    response_reply_finish(&reply);
+        response_reply_fail(reply, &err);
+    response_reply_finish(reply);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -27,7 +27,8 @@ struct anthropic_reply {
     struct buf event;
 };
 
-/* model is as long-lived as the arena, which releases the reply's memory. An event's data is valid during the call. */
+/* reply and model live as long as the arena, with which the reply's memory is released. An event's data is valid during
+ * the call. */
 void anthropic_reply_init(struct anthropic_reply *reply, struct str model, struct arena *arena,
                           void (*on_event)(void *arg, const char *name, struct str data), void *arg);
 void anthropic_reply_begin(struct anthropic_reply *reply);

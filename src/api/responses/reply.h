@@ -44,8 +44,8 @@ struct response_reply {
     struct buf event;
 };
 
-/* The reply's memory is released with the arena. on_event may be NULL: not streamed. Its data is valid during the
- * call. */
+/* reply lives as long as the arena, with which its memory is released. on_event may be NULL: not streamed. Its data is
+ * valid during the call. */
 void response_reply_init(struct response_reply *reply, const struct response_request *request, struct arena *arena,
                          void (*on_event)(void *arg, const char *name, struct str data), void *arg);
 void response_reply_begin(struct response_reply *reply); /* tells the first two events */
