@@ -40,6 +40,22 @@ class Postgres(unittest.TestCase):
             self.assertEqual(server.call("GET", "/v1/models", headers={"Authorization": "Bearer nobody"})[0], 401)
             self.assertFalse(os.path.exists(os.path.join(server.folder, "s", "inferd.db")))
 
+    def test_a_conversation_goes_on_from_what_is_kept(self):
+        with Server(config=f'[database]\npath = "{self.url}"\n') as server:
+            fake_model(server.models, "m")
+            ask = lambda **more: server.call("POST", "/v1/responses", {"model": "m", "input": "hi", "max_output_tokens": 4, **more})
+            turns = [ask()[2]]
+            for _ in range(3):
+                status, _, body = ask(previous_response_id=turns[-1]["id"])
+                self.assertEqual(status, 200, body)
+                self.assertGreater(body["usage"]["input_tokens"], turns[-1]["usage"]["input_tokens"])
+                turns.append(body)
+            self.assertEqual(server.call("GET", "/v1/responses/" + turns[1]["id"])[2], turns[1])
+            self.assertEqual(server.call("DELETE", "/v1/responses/" + turns[1]["id"])[0], 200)
+            self.assertEqual(ask(previous_response_id=turns[0]["id"])[0], 200)
+            status, _, body = ask(previous_response_id=turns[3]["id"])
+            self.assertEqual((status, body["error"]["code"]), (400, "previous_response_not_found"))
+
 
 if __name__ == "__main__":
     unittest.main()
