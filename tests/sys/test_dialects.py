@@ -204,6 +204,16 @@ class Messages(Dialect):
             self.assertEqual((status, body["error"]["type"]), (404, "not_found_error"), body)
 
 
+    def test_counting_needs_a_backend_that_counts(self):
+        status, _, made = self.server.call("POST", "/api/v1/instances/other", {
+            "backend_type": "vllm", "backend_options": {"model": "x"}, "start": False})
+        self.assertEqual(status, 201, made)
+        said = {"model": "other", "messages": [{"role": "user", "content": "x"}]}
+        status, _, body = self.server.call("POST", "/v1/messages/count_tokens", said)
+        self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"))
+        self.assertIn("does not count tokens", body["error"]["message"])
+
+
 class Owners(Dialect):
     config = KEYS
 
