@@ -372,6 +372,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     keys_routes(app->router);
     auth_routes(app->router);
     docs_routes(app->router);
+    ws_routes(app);
     http_router_guard(app->router, api_guard);
     if (!load_certificate(serve, err) || !listen_all(serve, err))
         return false;

@@ -23,6 +23,13 @@ add_executable(argon2_phc tools/argon2_phc.c)
 target_link_libraries(argon2_phc PRIVATE inferd_gateway)
 list(APPEND test_environment "ARGON2_PHC=$<TARGET_FILE:argon2_phc>")
 
+# WebSocket's protocol, against a server that echoes.
+add_executable(ws_echo ws/echo.c)
+target_link_libraries(ws_echo PRIVATE inferd_core)
+add_test(NAME ws/protocol COMMAND ${Python3_EXECUTABLE} -m unittest -v test_protocol.py)
+set_tests_properties(ws/protocol PROPERTIES TIMEOUT 300 ENVIRONMENT "WS_ECHO=$<TARGET_FILE:ws_echo>;PYTHONDONTWRITEBYTECODE=1"
+  WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/ws)
+
 file(GLOB system_tests CONFIGURE_DEPENDS sys/test_*.py)
 foreach(script IN LISTS system_tests)
   get_filename_component(name ${script} NAME_WE)

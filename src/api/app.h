@@ -41,8 +41,9 @@ struct app {
     struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
-    struct machine *machine; /* load of the machine, sampled by api/system */
-    struct openapi *openapi; /* see api/docs; NULL until somebody asks for it */
+    struct machine *machine;      /* load of the machine, sampled by api/system */
+    struct http_route ws_rows[2]; /* see api/ws: their paths are configured */
+    struct openapi *openapi;      /* see api/docs; NULL until somebody asks for it */
 };
 
 void app_init(struct app *app, struct loop *loop, const struct conf *conf);
@@ -127,6 +128,16 @@ bool api_may_use_model(const struct caller *caller, struct str model, struct err
 /* The guard of all routes (guard.c): asks for a key where the route's access needs one. */
 http_guard api_guard;
 
+/* For a route that lets everybody in and asks later (access AUTH_NONE): the key in the request, or STR_NONE, and who it
+ * belongs to. on_caller comes once, maybe at once, not when the request ends first: caller (in the request's arena) is
+ * NULL for a key that is not valid (ERR_AUTHENTICATION_FAILED), or when that could not be found out. */
+struct str api_presented(struct http_req *req);
+void api_identify(struct app *app, struct http_req *req, struct str presented,
+                  void (*on_caller)(void *arg, const struct caller *caller, const struct err *err), void *arg);
+
+/* Whether the caller (NULL: nobody) may do what needs access, on this server. */
+bool api_allows(const struct app *app, const struct caller *caller, unsigned access);
+
 /* Whether the caller (NULL: anybody) may use that instance, or models of no named one (i NULL). false:
  * ERR_PERMISSION_DENIED. */
 bool caller_may_use(const struct caller *caller, const struct instance *i, struct err *err);
@@ -169,5 +180,6 @@ void instances_routes(struct http_router *router);
 void keys_routes(struct http_router *router);
 void auth_routes(struct http_router *router);
 void docs_routes(struct http_router *router);
+void ws_routes(struct app *app);
 
 #endif

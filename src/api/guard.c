@@ -20,7 +20,7 @@ struct entry {
 };
 
 /* llamactl's order: Authorization: Bearer K, X-API-Key: K, ?api_key=K. */
-static struct str presented_key(struct http_req *req)
+struct str api_presented(struct http_req *req)
 {
     struct str authorization = http_head_find(&req->head, "authorization"),
                key = http_head_find(&req->head, "x-api-key");
@@ -62,16 +62,23 @@ static struct str peer_of(const struct http_req *req, char out[HTTP_PEER_SIZE])
     return (struct str){out, (size_t)(end - out)};
 }
 
-bool api_guess_allowed(struct app *app, struct http_req *req)
+static bool may_guess(struct app *app, const struct http_req *req, struct err *err)
 {
     char peer[HTTP_PEER_SIZE];
-    struct err err;
     uint64_t wait = guesses_wait_ms(app->guesses, peer_of(req, peer), clock_ms());
     if (!wait)
         return true;
-    err_set(&err, ERR_RATE_LIMIT_EXCEEDED, "Too many failed credentials from this address; wait %llu s.",
+    err_set(err, ERR_RATE_LIMIT_EXCEEDED, "Too many failed credentials from this address; wait %llu s.",
             (unsigned long long)(wait + 999) / 1000);
-    err.retry_after_ms = (unsigned)wait;
+    err->retry_after_ms = (unsigned)wait;
+    return false;
+}
+
+bool api_guess_allowed(struct app *app, struct http_req *req)
+{
+    struct err err;
+    if (may_guess(app, req, &err))
+        return true;
     http_reply_error(req, &err);
     return false;
 }
@@ -217,7 +224,7 @@ static void unknown(const struct entry *e, const char *why)
 
 static void judge(const struct entry *e, const struct caller *caller)
 {
-    unsigned access = e->match->route->access;
+    unsigned access = e->match->route->access & ~API_UNCHARGED;
     if (!may(e->app, caller, access)) {
         api_audit(e->app, e->req, caller->user_id, "forbidden");
         refuse(e->req, ERR_PERMISSION_DENIED,
@@ -260,11 +267,16 @@ static void on_key(void *arg, const struct key *key, const struct err *err)
         judge_key(e, key);
 }
 
+static bool is_token(const struct app *app, struct str presented)
+{
+    return tokens_enabled(app->tokens) && !str_starts(presented, STR("sk-")) && jwt_plausible(presented);
+}
+
 /* A key that is not known may be one of a llamactl's, which takes a while to find out. */
 static void judge_presented(const struct entry *e, struct str presented)
 {
     const struct app *app = e->app;
-    if (tokens_enabled(app->tokens) && !str_starts(presented, STR("sk-")) && jwt_plausible(presented)) {
+    if (is_token(app, presented)) {
         judge_token(e, presented);
         return;
     }
@@ -287,7 +299,7 @@ static bool is_public_metric(const struct app *app, const struct http_req *req, 
 static bool is_local_client(struct http_req *req, unsigned access)
 {
     return http_req_tag(req) == API_LISTENER_LOCAL && (access == AUTH_INFERENCE || access == AUTH_MODELS_READ) &&
-           presented_key(req).n > 0;
+           api_presented(req).n > 0;
 }
 
 void api_guard(void *arg, struct http_req *req, const struct http_match *match)
@@ -303,7 +315,7 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
     bool needed = access != AUTH_NONE && keys_required(app->keys, access) && !is_public_metric(app, req, access) &&
                   !is_local_client(req, access);
     const struct entry e = {app, req, match, !needed};
-    struct str presented = needed || access == AUTH_ANY ? presented_key(req) : STR_NONE;
+    struct str presented = needed || access == AUTH_ANY ? api_presented(req) : STR_NONE;
     if (presented.n)
         judge_presented(&e, presented);
     else if (!needed)
@@ -311,6 +323,64 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
     else
         refuse(req, ERR_AUTHENTICATION_FAILED,
                "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");
+}
+
+/* ---- routes that ask later ---- */
+
+struct identify_call {
+    struct app *app;
+    struct http_req *req;
+    void (*on_caller)(void *arg, const struct caller *caller, const struct err *err);
+    void *arg;
+};
+
+static void identified(const struct identify_call *call, const struct caller *caller, const char *why)
+{
+    struct err err;
+    if (caller) {
+        call->on_caller(call->arg, caller, NULL);
+        return;
+    }
+    api_guess_failed(call->app, call->req);
+    api_audit(call->app, call->req, "unknown", "unauthenticated");
+    err_set(&err, ERR_AUTHENTICATION_FAILED, "%s", why);
+    call->on_caller(call->arg, NULL, &err);
+}
+
+static void on_identified(void *arg, const struct key *key, const struct err *err)
+{
+    const struct identify_call *call = arg;
+    bool good = key && call->app->conf->api_key_enabled;
+    if (err)
+        call->on_caller(call->arg, NULL, err);
+    else
+        identified(call, good ? caller_of_key(call->app, call->req, key) : NULL, "Invalid API key");
+}
+
+void api_identify(struct app *app, struct http_req *req, struct str presented,
+                  void (*on_caller)(void *arg, const struct caller *caller, const struct err *err), void *arg)
+{
+    struct identify_call *call = arena_alloc(&req->arena, sizeof *call);
+    struct err err;
+    *call = (struct identify_call){app, req, on_caller, arg};
+    if (is_token(app, presented)) {
+        const struct token *token = tokens_find(app->tokens, presented, &err);
+        identified(call, token ? caller_of_token(app, req, token) : NULL,
+                   token ? "Invalid token: its user may not use it any more" : err.message);
+        return;
+    }
+    const struct key *key = keys_find(app->keys, presented);
+    if (key)
+        on_identified(call, key, NULL);
+    else if (may_guess(app, req, &err))
+        keys_check(app->keys, presented, &req->arena, on_identified, call);
+    else
+        on_caller(arg, NULL, &err);
+}
+
+bool api_allows(const struct app *app, const struct caller *caller, unsigned access)
+{
+    return !keys_required(app->keys, access) || (caller && may(app, caller, access));
 }
 
 static bool may_use(const struct caller *caller, const struct instance *i)

@@ -31,6 +31,12 @@ char *hash_hex(const unsigned char *bytes, size_t n, char *out)
     return out;
 }
 
+void hash_sha1(const void *bytes, size_t n, unsigned char out[HASH_SHA1_SIZE])
+{
+    unsigned length = HASH_SHA1_SIZE;
+    EVP_Digest(bytes, n, out, &length, EVP_sha1(), NULL);
+}
+
 void hash_base64(struct buf *out, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;

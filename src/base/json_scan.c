@@ -103,8 +103,10 @@ static bool scan_object(struct scanner *s, struct json_scan *wanted, size_t coun
     if (s->p == s->end || *s->p++ != '{')
         return false;
     skip_space(s);
-    if (s->p < s->end && *s->p == '}')
+    if (s->p < s->end && *s->p == '}') {
+        s->p++;
         return true;
+    }
     for (;;) {
         if (!scan_member(s, wanted, count) || s->p == s->end)
             return false;
@@ -122,8 +124,11 @@ bool json_scan(struct str text, struct json_scan *wanted, size_t count, struct e
     struct scanner s = {text.p, text.p + text.n};
     for (size_t i = 0; i < count; i++)
         wanted[i].raw = STR_NONE;
-    if (text.n && scan_object(&s, wanted, count))
-        return true;
+    if (text.n && scan_object(&s, wanted, count)) {
+        skip_space(&s);
+        if (s.p == s.end)
+            return true;
+    }
     json_t *document = json_read(text, err);
     if (document && json_is_object(document))
         err_set(err, ERR_INVALID_JSON, "the body is not valid JSON");
@@ -131,6 +136,21 @@ bool json_scan(struct str text, struct json_scan *wanted, size_t count, struct e
         err_set(err, ERR_INVALID_JSON, "the body must be a JSON object, but is %s", json_kind_name(document));
     json_decref(document);
     return false;
+}
+
+bool json_scan_item(struct str *array, struct str *ret_item)
+{
+    struct scanner s = {array->p, array->p + array->n};
+    if (s.p < s.end && (*s.p == '[' || *s.p == ','))
+        s.p++;
+    skip_space(&s);
+    const char *start = s.p;
+    if (s.p == s.end || *s.p == ']' || !skip_value(&s))
+        return false;
+    *ret_item = (struct str){start, (size_t)(s.p - start)};
+    skip_space(&s);
+    *array = (struct str){s.p, (size_t)(s.end - s.p)};
+    return true;
 }
 
 bool json_scan_text(struct str raw, struct arena *arena, struct str *ret_text)

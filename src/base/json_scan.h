@@ -17,6 +17,10 @@ struct json_scan {
  * words). */
 bool json_scan(struct str text, struct json_scan *wanted, size_t count, struct err *err);
 
+/* The next item of a raw array, as it stands in the text: start with the whole array, *array becomes what is behind the
+ * item. false: there is none. */
+bool json_scan_item(struct str *array, struct str *ret_item);
+
 /* The text of a raw string value (its quotes and escapes undone, in the arena); false when raw is no valid string. */
 bool json_scan_text(struct str raw, struct arena *arena, struct str *ret_text);
 

@@ -34,6 +34,18 @@
 #define LIMIT_SENDFILE_TURN   (1u << 20)    /* file bytes sent before others get their turn */
 #define LIMIT_BACKLOG         1024          /* connections the kernel holds until they are accepted */
 #define LIMIT_FORM_PARTS      64            /* of a multipart form, until the one looked for */
+#define LIMIT_WS_MESSAGE      (1u << 20)    /* default of websocket.max_message_kb */
+#define LIMIT_WS_MESSAGE_MAX  (64u << 20)   /* largest websocket.max_message_kb */
+#define LIMIT_WS_PING_MS      30000         /* default of websocket.ping_seconds */
+#define LIMIT_WS_MISSES       2             /* pings in a row that may stay without an answer */
+#define LIMIT_WS_CLOSE_MS     5000          /* for the client's answer to our close frame */
+#define LIMIT_WS_REASON       123           /* bytes of a close reason */
+#define LIMIT_WS_STREAMS      256           /* largest websocket.max_streams */
+#define LIMIT_WS_SUBSCRIPTIONS 16           /* of one WebSocket */
+#define LIMIT_WS_ID           128           /* bytes of a message's id */
+#define LIMIT_WS_BAD          10            /* messages in a row that make no sense */
+#define LIMIT_WS_HEARTBEAT_MS 30000         /* of the older dialect */
+#define LIMIT_WS_PROGRESS_MS  200           /* between two reports of a model's progress */
 
 /* Buffers */
 #define LIMIT_BUF_SURE (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */

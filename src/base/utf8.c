@@ -83,3 +83,31 @@ size_t utf8_encode(unsigned c, char out[4])
     out[3] = (char)(0x80 | (c & 0x3F));
     return 4;
 }
+
+/* What the second byte must lie between, so that a wrong character shows at its first wrong byte. */
+static void expect_second(struct utf8_check *check, unsigned char lead)
+{
+    check->low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    check->high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+}
+
+bool utf8_check_feed(struct utf8_check *check, const char *bytes, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)bytes, *end = p + n;
+    for (; p < end; p++) {
+        if (check->wanted) {
+            if (*p < check->low || *p > check->high)
+                return false;
+            check->low = 0x80;
+            check->high = 0xBF;
+            check->wanted--;
+        } else if (*p >= 0x80) {
+            unsigned length = length_of(*p);
+            if (length == 0)
+                return false;
+            check->wanted = (unsigned char)(length - 1);
+            expect_second(check, *p);
+        }
+    }
+    return true;
+}

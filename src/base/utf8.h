@@ -20,4 +20,16 @@ size_t utf8_decode(const char *text, size_t n, unsigned *ret_codepoint);
 /* Writes 1..4 bytes; codepoint must be a valid scalar value. */
 size_t utf8_encode(unsigned codepoint, char out[4]);
 
+/* Text that comes in pieces: false as soon as no byte that may follow could make it valid. Zero-initialise it. */
+struct utf8_check {
+    unsigned char wanted;    /* continuation bytes still missing */
+    unsigned char low, high; /* bounds of the next one */
+};
+bool utf8_check_feed(struct utf8_check *check, const char *bytes, size_t n);
+
+static inline bool utf8_check_whole(const struct utf8_check *check) /* no character is cut off at the end */
+{
+    return check->wanted == 0;
+}
+
 #endif

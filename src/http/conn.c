@@ -266,7 +266,7 @@ static bool take_body(struct http_conn *c)
     return true;
 }
 
-void conn_tunnel(struct http_conn *conn, void (*on_data)(struct http_req *req, struct str piece),
+void conn_tunnel(struct http_conn *conn, bool half_open, void (*on_data)(struct http_req *req, struct str piece),
                  void (*on_end)(struct http_req *req))
 {
     assert(conn->body.done && "only a request without a body becomes a tunnel");
@@ -275,7 +275,8 @@ void conn_tunnel(struct http_conn *conn, void (*on_data)(struct http_req *req, s
     conn->on_data = on_data;
     conn->on_end = on_end;
     http_body_init(&conn->body, HTTP_BODY_UNTIL_CLOSE, 0);
-    wire_half_open(&conn->wire);
+    if (half_open)
+        wire_half_open(&conn->wire);
     conn_process_soon(conn);
 }
 

@@ -40,8 +40,8 @@ struct http_conn {
 
     struct reply_line *lines; /* newest first */
     void (*on_proceed)(struct http_req *req);
-    int64_t reply_left;       /* bytes still owed of a reply of known length; -1: unknown */
-    void *sse, *proxy, *file; /* state of those modules, in the request's arena */
+    int64_t reply_left;            /* bytes still owed of a reply of known length; -1: unknown */
+    void *sse, *proxy, *file, *ws; /* state of those modules, in the request's arena */
 
     char peer[HTTP_PEER_SIZE]; /* "" until somebody asks */
     enum conn_state state;
@@ -76,6 +76,9 @@ struct http_server {
     struct http_server_options options;
     struct tls_context *tls; /* NULL: plain */
     struct list listeners, idle, busy;
+    struct list websockets; /* ws.c's */
+    size_t websocket_count;
+    void *ws_frames; /* a frame reader that no socket needs right now, or NULL */
     size_t connections, listeners_open;
     struct buf head;          /* the reply head being built, of the corked connection */
     struct http_conn *corked; /* its head waits for the first bytes of the body, this turn at most */
@@ -99,8 +102,8 @@ void conn_fail(struct http_conn *conn, const struct err *err); /* answers if pos
 void conn_finish(struct http_conn *conn);                      /* the reply is complete */
 void conn_drop(struct http_conn *conn, bool reset);            /* ends request and connection now */
 /* What the client sends from here on, early bytes included, is no HTTP: it comes as a body without length or timeout.
- */
-void conn_tunnel(struct http_conn *conn, void (*on_data)(struct http_req *req, struct str piece),
+ * half_open: each direction ends for itself; else a client that ends its own is gone, and on_end is not called. */
+void conn_tunnel(struct http_conn *conn, bool half_open, void (*on_data)(struct http_req *req, struct str piece),
                  void (*on_end)(struct http_req *req));
 extern const struct wire_events conn_wire_events;
 
@@ -113,6 +116,11 @@ void reply_reset(struct http_conn *conn);
 void reply_uncork(struct http_server *server);
 void reply_sent(struct http_conn *conn); /* the wire holds nothing any more */
 
+/* ws.c: the server drains, its grace is over, it is freed. */
+void ws_drain(struct http_server *server);
+void ws_cut(struct http_server *server);
+void ws_release(struct http_server *server);
+
 /* server.c */
 void server_conn_closed(struct http_conn *conn);
 
@@ -122,6 +130,8 @@ void reply_pass(struct http_req *req, const struct http_head *head);
 /* As reply_pass for a 101: what is written afterwards goes out bare. The request is still ended by http_reply_end, or
  * first only its direction towards the client by reply_end_half. */
 void reply_pass_upgrade(struct http_req *req, const struct http_head *head);
+/* Starts a reply that goes on in the protocol of that name, once the handler's headers are added. Used by ws.c. */
+void reply_switch(struct http_req *req, const char *protocol);
 void reply_end_half(struct http_req *req);
 
 /* The stream is driven by files: called when the socket takes bytes again. static.c. */

@@ -105,7 +105,7 @@ static void on_head(void *arg, const struct http_head *head)
     http_reply_on_proceed(p->req, on_client_proceed);
     if (http_call_is_tunnel(p->call)) {
         reply_pass_upgrade(p->req, head);
-        conn_tunnel(p->req->conn, on_tunnel_data, on_tunnel_end);
+        conn_tunnel(p->req->conn, true, on_tunnel_data, on_tunnel_end);
     } else {
         reply_pass(p->req, head);
     }

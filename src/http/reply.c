@@ -14,7 +14,7 @@ void reply_reset(struct http_conn *conn)
     conn->lines = NULL;
     conn->on_proceed = NULL;
     conn->reply_left = -1;
-    conn->sse = conn->proxy = conn->file = NULL;
+    conn->sse = conn->proxy = conn->file = conn->ws = NULL;
     conn->chunked = conn->bodiless = conn->reply_ended = false;
 }
 
@@ -182,6 +182,17 @@ void reply_pass_upgrade(struct http_req *req, const struct http_head *upstream)
     struct http_conn *c = req->conn;
     struct buf *head = pass_head(req, upstream);
     http_head_put_upgrade(upstream, head);
+    c->reply_left = -1;
+    c->close_after = true;
+    finish_head(c);
+}
+
+void reply_switch(struct http_req *req, const char *protocol)
+{
+    struct http_conn *c = req->conn;
+    struct buf *head = begin_head(req, 101);
+    put_field(head, "Connection", STR("Upgrade"));
+    put_field(head, "Upgrade", str_from(protocol));
     c->reply_left = -1;
     c->close_after = true;
     finish_head(c);

@@ -35,6 +35,7 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
     list_init(&s->listeners);
     list_init(&s->idle);
     list_init(&s->busy);
+    list_init(&s->websockets);
     buf_init(&s->head, 4 * LIMIT_HEAD_BYTES);
     rand_text(s->id_prefix, sizeof s->id_prefix - 1);
     return s;
@@ -141,6 +142,7 @@ static void free_when_done(struct http_server *s)
     if (!s->freed || s->listeners_open)
         return;
     buf_release(&s->head);
+    ws_release(s);
     mem_free(s);
 }
 
@@ -266,8 +268,9 @@ bool http_server_listen_unix(struct http_server *server, const char *path, int m
 static void cut(struct deadline *deadline)
 {
     struct http_server *s = container_of(deadline, struct http_server, drain_deadline);
+    ws_cut(s);
     list_each (c, &s->busy, struct http_conn, link)
-        conn_drop(c, true); /* moves to the end of the list, where it is found closed */
+        conn_drop(c, !c->ws); /* moves to the end of the list, where it is found closed */
 }
 
 void http_server_drain(struct http_server *server, unsigned grace_ms, void (*on_drained)(void *arg), void *arg)
@@ -282,6 +285,7 @@ void http_server_drain(struct http_server *server, unsigned grace_ms, void (*on_
         listener_close(list_first(&server->listeners, struct http_listener, link));
     while (!list_empty(&server->idle))
         conn_drop(list_first(&server->idle, struct http_conn, link), false);
+    ws_drain(server);
     if (!server->drain_deadline.due_ms || due < server->drain_deadline.due_ms)
         deadline_arm(server->loop, &server->drain_deadline, grace_ms, cut);
     check_drained(server);

@@ -53,6 +53,16 @@ void openai_put_usage(struct json *j, const struct openai_usage *usage)
     json_close(j);
 }
 
+/* While it runs: the counts alone, what they are made of is known at the end. */
+static void put_usage_so_far(struct json *j, const struct openai_usage *usage)
+{
+    json_open_object(j, "usage");
+    json_put_int(j, "prompt_tokens", usage->prompt_tokens);
+    json_put_int(j, "completion_tokens", usage->completion_tokens);
+    json_put_int(j, "total_tokens", (int64_t)usage->prompt_tokens + usage->completion_tokens);
+    json_close(j);
+}
+
 /* Rounded to a thousandth: more would be noise. Nothing done is nothing measured: null. */
 static void put_ratio(struct json *j, const char *key, double amount, double by)
 {
@@ -190,6 +200,7 @@ void openai_stream_init(struct openai_stream *stream, const char *object, const 
     json_open_array(&stream->writer, "choices");
     stream->constant = stream->buf.len;
     stream->include_usage = include_usage;
+    stream->so_far = NULL;
 }
 
 void openai_stream_release(struct openai_stream *stream)
@@ -208,7 +219,9 @@ struct str openai_chunk_end(struct openai_stream *stream, struct json *j)
 {
     json_close(j);
     json_close(j);
-    if (stream->include_usage)
+    if (stream->include_usage && stream->so_far)
+        put_usage_so_far(j, stream->so_far);
+    else if (stream->include_usage)
         json_put_null(j, "usage");
     json_close(j);
     json_finish(j);

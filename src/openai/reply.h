@@ -63,7 +63,8 @@ struct openai_stream {
     struct buf buf;
     struct json writer; /* as it stood behind the constant part */
     size_t constant;
-    bool include_usage; /* every chunk but the last says "usage":null */
+    bool include_usage;                /* every chunk but the last says "usage":null */
+    const struct openai_usage *so_far; /* instead of null, this; may be NULL. Set after init */
 };
 
 void openai_stream_init(struct openai_stream *stream, const char *object, const struct openai_identity *identity,

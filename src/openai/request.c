@@ -119,11 +119,12 @@ static bool read_stream_options(const json_t *options, struct openai_sampling *s
 {
     static const struct json_field fields[] = {
         JSON_FIELD(struct openai_sampling, include_usage, "include_usage", JSON_KIND_BOOL, 0, 0),
+        JSON_FIELD(struct openai_sampling, continuous_usage, "continuous_usage_stats", JSON_KIND_BOOL, 0, 0),
     };
     if (!s->stream)
         return err_set_param(err, ERR_INVALID_PARAMETERS, "stream_options",
                              "'stream_options' is only allowed together with 'stream': true");
-    return json_fields(options, fields, 1, s, "stream_options", err);
+    return json_fields(options, fields, sizeof fields / sizeof *fields, s, "stream_options", err);
 }
 
 bool openai_sampling_read(const json_t *body, struct arena *arena, struct openai_sampling *s, struct err *err)

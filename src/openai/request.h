@@ -32,6 +32,7 @@ struct openai_sampling {
     int64_t max_tokens, n, top_k, repeat_last_n, seed;
     double temperature, top_p, min_p, typical_p, presence_penalty, frequency_penalty, repeat_penalty;
     bool has_seed, ignore_eos, stream, include_usage;
+    bool continuous_usage; /* and every chunk says what has been used so far */
     const struct openai_bias *bias;
     size_t bias_count;
     const struct str *stops;

@@ -23,7 +23,8 @@ struct chat_choice {
     struct arena memory;         /* of tokens */
     struct openai_token *tokens; /* streaming: those not sent yet */
     size_t token_count, token_capacity;
-    unsigned generated, unassigned, reasoning_tokens;
+    unsigned generated; /* tokens so far */
+    unsigned unassigned, reasoning_tokens;
     const char *finish_reason;
     struct str stop; /* of the request's, when one was met */
 };
@@ -35,6 +36,7 @@ struct chat_task {
     struct gen_params params;
     struct serve_tokens tokens;
     struct openai_stream stream;
+    struct openai_usage so_far; /* for every chunk, when that is asked for */
     struct openai_identity identity;
     char id[OPENAI_ID_SIZE];
     bool opened; /* every choice's role has been sent */
@@ -167,10 +169,30 @@ static void on_delta(void *arg, const struct chat_delta *delta)
 
 /* ---- what the scheduler says ---- */
 
+static struct openai_usage sum_usage(const struct chat_task *chat)
+{
+    struct openai_usage usage = {.prompt_tokens = (unsigned)chat->tokens.count,
+                                 .cached_tokens = chat->task.timings.cached_tokens};
+    for (int64_t i = 0; i < chat->request.sampling.n; i++) {
+        usage.completion_tokens += chat->choices[i].generated;
+        usage.reasoning_tokens += chat->choices[i].reasoning_tokens;
+    }
+    return usage;
+}
+
+/* What every chunk says when the client wants to know all the time. */
+static void note_usage(struct chat_task *chat)
+{
+    if (chat->stream.so_far)
+        chat->so_far = sum_usage(chat);
+}
+
 static void on_text(struct chat_task *chat, const struct gen_event *event)
 {
     struct chat_choice *c = chat->current;
     c->unassigned += event->token_count;
+    c->generated += event->token_count;
+    note_usage(chat);
     if (chat->request.logprobs)
         serve_logprobs(chat->task.serve, event, &c->memory, &c->tokens, &c->token_count, &c->token_capacity);
     if (!serve_task_check_memory(&chat->task, &c->memory))
@@ -207,6 +229,7 @@ static void on_finished(struct chat_task *chat, const struct gen_event *event)
         open_stream(chat);
     chat_parser_feed(c->parser, STR(""), true, on_delta, chat);
     c->generated = event->generated_tokens;
+    note_usage(chat);
     c->finish_reason = finish_reason(chat, event);
     c->stop = own_stop(chat, event->stop);
     if (!chat->task.stream)
@@ -229,17 +252,6 @@ static void on_event(struct serve_task *task, size_t index, const struct gen_eve
 }
 
 /* ---- the end ---- */
-
-static struct openai_usage sum_usage(const struct chat_task *chat)
-{
-    struct openai_usage usage = {.prompt_tokens = (unsigned)chat->tokens.count,
-                                 .cached_tokens = chat->task.timings.cached_tokens};
-    for (int64_t i = 0; i < chat->request.sampling.n; i++) {
-        usage.completion_tokens += chat->choices[i].generated;
-        usage.reasoning_tokens += chat->choices[i].reasoning_tokens;
-    }
-    return usage;
-}
 
 static struct openai_chat_choice finished_choice(struct chat_task *chat, const struct chat_choice *c)
 {
@@ -378,6 +390,9 @@ static void start(struct chat_task *chat)
     chat->task.stream = s->stream;
     if (s->stream)
         openai_stream_init(&chat->stream, OPENAI_CHAT_CHUNK, &chat->identity, s->include_usage);
+    if (s->stream && s->continuous_usage)
+        chat->stream.so_far = &chat->so_far;
+    note_usage(chat);
     arena_on_dispose(arena, on_dispose, chat);
     serve_task_start(&chat->task);
 }

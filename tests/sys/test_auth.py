@@ -128,13 +128,13 @@ class Keys(unittest.TestCase):
 
     def test_no_key_hands_on_what_it_lacks(self):
         with Auth() as server:
-            mine = server.key(["inference"], models=["m*"], requests_per_minute=10, expires_in="1d")
+            mine = server.key(["inference"], models=["m*"], requests_per_minute=1000, expires_in="1d")
             key = mine["api_key"]
 
             def make(**more):
                 return server.ask("POST", "/v1/auth/keys", key, {"name": "child", **more})
             for more in ({"permissions": ["model_management"]}, {"permissions": ["*"]}, {"permissions": ["inference", "metrics"]},
-                         {"models": ["other"]}, {"models": ["*"]}, {"models": ["m1", "n"]}, {"requests_per_minute": 11}):
+                         {"models": ["other"]}, {"models": ["*"]}, {"models": ["m1", "n"]}, {"requests_per_minute": 1001}):
                 status, _, reply = make(**more)
                 self.assertEqual((status, reply["error"]["code"]), (403, "permission_denied"), more)
             self.assertEqual([m["id"] for m in server.ask("GET", "/v1/models", key)[2]["data"]], ["m"])
@@ -143,7 +143,7 @@ class Keys(unittest.TestCase):
             self.assertEqual(status, 201)
             self.assertEqual(child["expires"], mine["expires"])
             shown = server.ask("GET", "/v1/auth/keys/" + child["key_id"])[2]
-            self.assertEqual((shown["models"], shown["requests_per_minute"]), (["mx*"], 10))
+            self.assertEqual((shown["models"], shown["requests_per_minute"]), (["mx*"], 1000))
             own = [k["key_id"] for k in server.ask("GET", "/v1/auth/keys", key)[2]["data"]]
             self.assertEqual(sorted(own), sorted([mine["key_id"], child["key_id"]]))
             other = server.key()

@@ -564,6 +564,20 @@ class Surfaces(unittest.TestCase):
         self.assertEqual(chunks[-1]["choices"], [])
         self.assertEqual(len({chunk["id"] for chunk in chunks}), 1)
 
+    def test_usage_in_every_chunk(self):
+        def usages(**options):
+            events = self.events("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}], max_tokens=7, n=2,
+                                 stream_options=options)
+            return [json.loads(event).get("usage", "absent") for event in events[:-1]]
+        running = usages(include_usage=True, continuous_usage_stats=True)
+        counts = [usage["completion_tokens"] for usage in running]
+        self.assertEqual(counts, sorted(counts))
+        self.assertEqual((counts[-1], set(counts)), (14, set(range(min(counts), 15))))
+        self.assertEqual(len({usage["prompt_tokens"] for usage in running}), 1)
+        self.assertTrue(all(u["total_tokens"] == u["prompt_tokens"] + u["completion_tokens"] for u in running))
+        self.assertEqual(set(map(str, usages(include_usage=True)[:-1])), {"None"})
+        self.assertEqual(set(map(str, usages(continuous_usage_stats=True))), {"absent"})
+
 
 if __name__ == "__main__":
     unittest.main()

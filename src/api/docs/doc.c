@@ -421,6 +421,26 @@ const struct api_doc doc_job_cancel = {
     .errors = {404, 502, 504},
 };
 
+/* ---- WebSockets ---- */
+
+const struct api_doc doc_ws = {
+    .tag = "WebSocket",
+    .text = "Messages are JSON objects {type, id, data}: auth, chat, cancel, unsubscribe, subscribe_metrics, "
+            "subscribe_models and ping from the client; auth_ok, chat_chunk, chat_done, metrics_update, model_status, "
+            "unsubscribed, pong and error from the server.",
+    .params = {{"token", "string", "a key, where websocket.allow_query_token is set", false}},
+    .replies = {EMPTY_REPLY(101)},
+    .errors = {426, 503},
+};
+
+const struct api_doc doc_ws_legacy = {
+    .tag = "WebSocket",
+    .text = "connection_info, chat_chunk with whole chunks, error and heartbeat from the server; chat_request and cancel "
+            "from the client.",
+    .replies = {EMPTY_REPLY(101)},
+    .errors = {426, 503},
+};
+
 /* ---- keys ---- */
 
 #define KEY_ID                                                                                                         \

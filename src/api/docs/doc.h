@@ -52,6 +52,8 @@ extern const struct api_doc doc_instance_list, doc_instance, doc_instance_create
     doc_native_page, doc_router_models, doc_router_model, doc_node_list, doc_node, doc_backend_text, doc_parse_command,
     doc_version, doc_config;
 extern const struct api_doc doc_download, doc_files, doc_files_remove, doc_job_list, doc_job, doc_job_cancel;
+/* api/ws */
+extern const struct api_doc doc_ws, doc_ws_legacy;
 /* api/keys */
 extern const struct api_doc doc_key_create, doc_key_list, doc_key, doc_key_delete, doc_key_permissions;
 /* api/auth */

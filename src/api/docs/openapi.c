@@ -171,6 +171,7 @@ static const char *meaning(int status)
         int status;
         const char *text;
     } rows[] = {
+        {101, "The connection goes on in the protocol that was asked for"},
         {200, "Done"},
         {201, "Made"},
         {202, "Begun"},
@@ -185,6 +186,7 @@ static const char *meaning(int status)
         {409, "It exists already, is in use, or a limit is reached"},
         {413, "The body is too large"},
         {415, "The body is of a kind that is not understood"},
+        {426, "This path speaks another protocol: see Upgrade"},
         {500, "It failed here"},
         {502, "The backend or node does not answer, or not in HTTP"},
         {429, "Too many: wait as Retry-After says"},
@@ -283,7 +285,7 @@ static bool has_error(const struct api_doc *doc, int status)
 
 static void put_errors(const struct writer *w, const struct http_route *route, const struct api_doc *doc)
 {
-    static const int statuses[] = {400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 502, 503, 504};
+    static const int statuses[] = {400, 401, 403, 404, 408, 409, 413, 415, 426, 429, 500, 502, 503, 504};
     bool body = doc->bodies[0].media;
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
         int s = statuses[i];

@@ -8,6 +8,7 @@
 
 static struct {
     struct http_router *router;
+    struct conf conf;
     json_t *document, *paths, *schemas;
 } T;
 
@@ -28,7 +29,10 @@ static json_t *described(bool flat_errors)
 static int describe(void **state)
 {
     (void)state;
+    static struct app app;
+    conf_init(&T.conf);
     T.router = http_router_new(NULL);
+    app = (struct app){.conf = &T.conf, .router = T.router};
     system_routes(T.router);
     openai_routes(T.router);
     responses_routes(T.router);
@@ -39,6 +43,7 @@ static int describe(void **state)
     keys_routes(T.router);
     auth_routes(T.router);
     docs_routes(T.router);
+    ws_routes(&app);
     T.document = described(false);
     T.paths = json_object_get(T.document, "paths");
     T.schemas = json_object_get(json_object_get(T.document, "components"), "schemas");
@@ -50,6 +55,7 @@ static int forget(void **state)
     (void)state;
     json_decref(T.document);
     http_router_free(T.router);
+    conf_release(&T.conf);
     return 0;
 }
 

@@ -170,15 +170,16 @@ static void scan_finds_top_members_only(void **state)
     assert_true(json_scan(STR("{\"model\":1,\"m\\u006fdel\":\"z\"}"), wanted, 1, &err));
     assert_str(wanted[0].raw, "\"z\"");
     assert_true(json_scan(STR("{}"), wanted, 1, &err));
+    assert_true(json_scan(STR("{\"a\":{}} \n"), wanted, 1, &err));
     assert_null(wanted[0].raw.p);
 }
 
 static void scan_refuses_what_is_no_object(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",       " ",          "[]",        "\"x\"",      "{",
-                                      "{\"a\"", "{\"a\":",    "{\"a\":1",  "{\"a\":\"",  "{\"a\":[1}",
-                                      "{a:1}",  "{\"a\":1,}", "{\"a\" 1}", "{\"a\":\"\\"};
+    static const char *const bad[] = {"",          " ",           "[]",        "\"x\"",      "{",     "{\"a\"",
+                                      "{\"a\":",   "{\"a\":1",    "{\"a\":\"", "{\"a\":[1}", "{a:1}", "{\"a\":1,}",
+                                      "{\"a\" 1}", "{\"a\":\"\\", "{} x",      "{\"a\":1}}"};
     struct json_scan wanted = {.key = "model"};
     struct err err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -42,6 +42,36 @@ static void the_nearest_name_is_found_only_when_near(void **state)
     assert_null(str_nearest(STR("zzzzzz"), names, 3));
 }
 
+/* Wherever it is cut, text in pieces is as valid as in one; what is wrong shows at its first wrong byte. */
+static void utf8_in_pieces(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t wrong_at; /* bytes after which it must be refused; 0: never */
+    } cases[] = {{"a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xED\x9F\xBF\xF4\x8F\xBF\xBF", 0},
+                 {"\x80", 1},
+                 {"\xC1\xBF", 1},
+                 {"\xE0\x9F\xBF", 2},
+                 {"x\xED\xA0\x80", 3},
+                 {"\xF0\x8F\xBF\xBF", 2},
+                 {"\xF4\x90\x80\x80", 2},
+                 {"\xF5\x80\x80\x80", 1},
+                 {"\xC3x", 2},
+                 {"\xE2\x82\xC3", 3}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct utf8_check check = {0};
+        size_t n = strlen(cases[i].text), fed = 0;
+        while (fed < n && utf8_check_feed(&check, cases[i].text + fed, 1))
+            fed++;
+        assert_int_equal(fed == n ? 0 : fed + 1, cases[i].wrong_at);
+        assert_int_equal(fed == n && utf8_check_whole(&check), utf8_valid(cases[i].text, n));
+    }
+    struct utf8_check check = {0};
+    assert_true(utf8_check_feed(&check, "\xE2\x82", 2));
+    assert_false(utf8_check_whole(&check));
+}
+
 static void utf8_is_strict(void **state)
 {
     (void)state;
@@ -159,6 +189,7 @@ int main(void)
         cmocka_unit_test(numbers_are_read_whole_or_not_at_all),
         cmocka_unit_test(the_nearest_name_is_found_only_when_near),
         cmocka_unit_test(utf8_is_strict),
+        cmocka_unit_test(utf8_in_pieces),
         cmocka_unit_test(a_character_is_never_cut),
         cmocka_unit_test(utf8_round_trip),
         cmocka_unit_test(a_buffer_never_passes_its_maximum),
