@@ -370,6 +370,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     metrics_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);
+    convert_routes(app->router);
     auth_routes(app->router);
     docs_routes(app->router);
     ws_routes(app);

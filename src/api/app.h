@@ -178,6 +178,7 @@ void system_routes(struct http_router *router);
 void metrics_routes(struct http_router *router);
 void instances_routes(struct http_router *router);
 void keys_routes(struct http_router *router);
+void convert_routes(struct http_router *router);
 void auth_routes(struct http_router *router);
 void docs_routes(struct http_router *router);
 void ws_routes(struct app *app);

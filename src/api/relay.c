@@ -1,5 +1,6 @@
 #include "api/relay.h"
 
+#include "api/admit.h"
 #include "http/sse.h"
 
 static bool check(const struct app *app, const struct http_req *req, struct err *err)
@@ -35,11 +36,10 @@ void relay_begin(struct relay *relay, struct app *app, struct http_req *req,
 void relay_call(struct relay *relay, const char *path, struct str body, const struct upstream_events *events, void *arg)
 {
     struct http_req *req = relay->req;
-    char *peer = arena_alloc(&req->arena, HTTP_PEER_SIZE);
     struct upstream_request request = {.path = str_from(path),
                                        .body = body,
                                        .caller = req->caller,
-                                       .address = str_from(http_req_peer(req, peer)),
+                                       .address = api_limit_address(relay->app, req),
                                        .request_id = req->id};
     struct upstream *upstream = upstream_start(relay->app, &req->arena, &request, events, arg);
     if (upstream) /* else the request may be gone */
@@ -53,12 +53,17 @@ static void on_proceed(struct http_req *req)
         upstream_resume(relay->upstream);
 }
 
+void relay_start(struct relay *relay)
+{
+    if (http_reply_started(relay->req))
+        return;
+    http_sse_start(relay->req);
+    http_reply_on_proceed(relay->req, on_proceed);
+}
+
 void relay_send(struct relay *relay, const char *name, struct str data)
 {
-    if (!http_reply_started(relay->req)) {
-        http_sse_start(relay->req);
-        http_reply_on_proceed(relay->req, on_proceed);
-    }
+    relay_start(relay);
     if (!http_sse_event(relay->req, name, data) && relay->upstream)
         upstream_pause(relay->upstream);
 }

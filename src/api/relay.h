@@ -21,7 +21,11 @@ void relay_begin(struct relay *relay, struct app *app, struct http_req *req,
 void relay_call(struct relay *relay, const char *path, struct str body, const struct upstream_events *events,
                 void *arg);
 
-/* Sends one event of a stream, which begins with the first one. A client that reads slowly pauses the call. */
+/* For on_stream: begins the stream, so that its client sees signs of life while the model reads a long prompt. */
+void relay_start(struct relay *relay);
+
+/* Sends one event of a stream, which begins with the first one at the latest. A client that reads slowly pauses the
+ * call. */
 void relay_send(struct relay *relay, const char *name, struct str data);
 
 #endif

@@ -104,6 +104,8 @@ static void on_head(void *arg, const struct http_head *head)
     lease_first_byte(u->lease);
     lease_status(u->lease, head->status);
     account_head(u->account, head);
+    if (u->streamed && u->events->on_stream)
+        u->events->on_stream(u->arg);
 }
 
 static void on_data(void *arg, struct str piece)

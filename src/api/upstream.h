@@ -13,6 +13,9 @@
 struct upstream;
 
 struct upstream_events {
+    /* The reply is a stream and its head is here, long before its first event where a prompt is long. May be NULL, and
+     * must not end the call. */
+    void (*on_stream)(void *arg);
     /* One event of a streamed reply: its JSON text (never "[DONE]"), valid during the call. */
     void (*on_event)(void *arg, struct str data);
     /* The whole body of a reply that was not streamed (status 200), valid during the call; on_end follows. */

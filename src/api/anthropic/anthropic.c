@@ -92,7 +92,14 @@ static void on_end(void *arg, const struct err *err)
     }
 }
 
-static const struct upstream_events message_events = {.on_event = on_event, .on_reply = on_reply, .on_end = on_end};
+static void on_stream(void *arg)
+{
+    struct message *m = arg;
+    relay_start(&m->relay);
+}
+
+static const struct upstream_events message_events = {
+    .on_stream = on_stream, .on_event = on_event, .on_reply = on_reply, .on_end = on_end};
 
 static void on_message_body(struct relay *relay, struct str body)
 {

@@ -33,9 +33,10 @@ const struct caller *auth_caller(struct http_req *req)
         return req->caller;
     if (is_local(req) && !is_foreign_page(req))
         return &local;
-    err_set(&err, ERR_PERMISSION_DENIED,
-            "While no credentials are needed, keys and users can be managed from this machine only, and not by pages of "
-            "other sites");
+    err_set(
+        &err, ERR_PERMISSION_DENIED,
+        "While no credentials are needed, keys and users can be managed from this machine only, and not by pages of "
+        "other sites");
     http_reply_error(req, &err);
     return NULL;
 }

@@ -195,8 +195,9 @@ const struct api_doc doc_model = {
 
 const struct api_doc doc_model_load = {
     .tag = "Models",
-    .text = "Settings hold until the model is unloaded or loaded anew. One that runs with other settings is a conflict, "
-            "unless force ends it; with wait false the answer comes at once.",
+    .text =
+        "Settings hold until the model is unloaded or loaded anew. One that runs with other settings is a conflict, "
+        "unless force ends it; with wait false the answer comes at once.",
     .params = {MODEL_ID},
     .bodies = {{"application/json", "ModelLoad"}},
     .body_optional = true,
@@ -435,8 +436,9 @@ const struct api_doc doc_ws = {
 
 const struct api_doc doc_ws_legacy = {
     .tag = "WebSocket",
-    .text = "connection_info, chat_chunk with whole chunks, error and heartbeat from the server; chat_request and cancel "
-            "from the client.",
+    .text =
+        "connection_info, chat_chunk with whole chunks, error and heartbeat from the server; chat_request and cancel "
+        "from the client.",
     .replies = {EMPTY_REPLY(101)},
     .errors = {426, 503},
 };

@@ -150,13 +150,21 @@ static void load_behind(struct manage_call *call, const struct model *model, uns
         reply_loaded(call, "loading", "Model is being loaded; see its status");
 }
 
+/* Found, and the caller's to look after; else answered. */
+static bool is_for_caller(const struct manage_call *call, const struct model *model, const struct err *not_found)
+{
+    struct err err;
+    if (model && api_may_use_model(call->req->caller, str_from(model->id), &err))
+        return true;
+    http_reply_error(call->req, model ? &err : not_found);
+    return false;
+}
+
 static void load_model(void *arg, const struct model *model, const struct err *err)
 {
     struct manage_call *call = arg;
-    if (!model) {
-        http_reply_error(call->req, err);
+    if (!is_for_caller(call, model, err))
         return;
-    }
     unsigned grace_ms = (unsigned)call->app->conf->shutdown_grace_seconds * 1000;
     call->id = arena_strdup(&call->req->arena, model->id);
     if (!call->body.wait)
@@ -226,10 +234,8 @@ static void on_unloaded(void *arg, uint64_t freed)
 static void unload_model(void *arg, const struct model *model, const struct err *err)
 {
     struct manage_call *call = arg;
-    if (!model) {
-        http_reply_error(call->req, err);
+    if (!is_for_caller(call, model, err))
         return;
-    }
     call->id = arena_strdup(&call->req->arena, model->id);
     struct unload_watch *watch = mem_alloc(sizeof *watch);
     watch->call = call;
@@ -286,10 +292,8 @@ static void status_model(void *arg, const struct model *model, const struct err 
 {
     struct manage_call *call = arg;
     struct instance_status s;
-    if (!model) {
-        http_reply_error(call->req, err);
+    if (!is_for_caller(call, model, err))
         return;
-    }
     instances_status(call->app->instances, str_from(model->id), &s);
     const struct err *problem = model->problem.code != ERR_NONE ? &model->problem : &s.problem;
     struct json *j = api_json_begin(call->req);

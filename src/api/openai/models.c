@@ -154,7 +154,12 @@ static void list(void *arg, struct http_req *req, const struct http_match *match
 static void on_model(void *arg, const struct model *model, const struct err *err)
 {
     struct list_call *call = arg;
-    if (!model) {
+    struct err denied;
+    if (model && !api_may_use_model(call->req->caller, str_from(model->id), &denied))
+        err = &denied;
+    else if (model)
+        err = NULL;
+    if (err) {
         http_reply_error(call->req, err);
         return;
     }

@@ -136,7 +136,14 @@ static void on_end(void *arg, const struct err *err)
         deliver(c);
 }
 
-static const struct upstream_events events = {.on_event = on_event, .on_reply = on_reply, .on_end = on_end};
+static void on_stream(void *arg)
+{
+    struct create *c = arg;
+    relay_start(&c->relay);
+}
+
+static const struct upstream_events events = {
+    .on_stream = on_stream, .on_event = on_event, .on_reply = on_reply, .on_end = on_end};
 
 /* ---- the request ---- */
 

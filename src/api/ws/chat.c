@@ -287,11 +287,10 @@ static void call_model(struct ws_chat *chat, struct str body)
 {
     static const struct upstream_events events = {.on_event = on_event, .on_reply = on_reply, .on_end = on_end};
     struct ws_session *s = chat->session;
-    char peer[HTTP_PEER_SIZE];
     struct upstream_request request = {.path = STR("/v1/chat/completions"),
                                        .body = body,
                                        .caller = s->caller,
-                                       .address = str_from(arena_strdup(&chat->arena, http_req_peer(s->req, peer))),
+                                       .address = s->address,
                                        .request_id = s->req->id,
                                        .charge = true};
     struct upstream *upstream = upstream_start(s->app, &chat->arena, &request, &events, chat);

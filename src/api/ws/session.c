@@ -5,6 +5,7 @@
  * asks for no key, all this is passed over.
  *
  * What a client gets wrong is told in an error frame and the socket stays; ten senseless messages in a row end it. */
+#include "api/admit.h"
 #include "api/ws/session.h"
 
 #include "api/docs/doc.h"
@@ -76,6 +77,7 @@ static void adopt_caller(struct ws_session *s, const struct caller *caller)
 {
     s->caller = caller;
     s->req->caller = caller;
+    s->address = api_limit_address(s->app, s->req);
     callers_watch(s->app, &s->req->arena, caller, on_caller_lost, s);
 }
 
@@ -342,6 +344,7 @@ static void begin(struct app *app, struct http_req *req, const struct ws_dialect
     list_init(&s->chats);
     list_init(&s->ended);
     list_init(&s->subscriptions);
+    s->address = api_limit_address(app, req);
     struct str key = is_key_wanted(s) ? key_of_upgrade(s) : STR_NONE;
     if (key.n)
         api_identify(app, req, key, on_upgrade_caller, s);

@@ -21,6 +21,7 @@ struct ws_session {
     struct http_ws *ws;
     const struct ws_dialect *dialect;
     const struct caller *caller; /* NULL: nobody, or not known yet */
+    struct str address;          /* where requests are counted by it: see api_limit_address */
     struct list chats;           /* struct ws_chat, running */
     struct list ended;           /* chats whose memory goes soon */
     struct loop_soon bury;
