@@ -14,19 +14,32 @@
 #include "auth/guess.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "conf/adopt.h"
 #include "http/tls.h"
 #include "instance/port_owner.h"
 #include "obs/log.h"
 
+#define RELOAD_LATER_MS 100 /* between two looks whether a scan is over */
+
 enum { EXIT_CONFIG = 3, EXIT_NETWORK = 5 };
+
+/* Strings of a configuration that was read again are in use from then on. */
+struct older_conf {
+    struct older_conf *next;
+    struct conf conf;
+};
 
 struct serve {
     struct loop loop;
-    const struct conf *conf;
+    struct conf *conf;
+    gateway_reload *reload;
+    void *reload_arg;
+    struct older_conf *reloaded; /* newest first */
     struct app app;
     struct tls_context *tls; /* NULL: plain HTTP */
     uv_signal_t term, interrupt, hangup;
     struct arena arena; /* lives as long as the server: warm-up's requests */
+    struct deadline reload_later;
     int signals;
     bool drained;
     int status;
@@ -151,17 +164,90 @@ static bool load_certificate(struct serve *serve, struct err *err)
     return true;
 }
 
-static void on_hangup(uv_signal_t *handle, int number)
+static bool read_trusted(struct serve *serve, struct err *err)
 {
-    struct serve *serve = handle->data;
+    struct app *app = &serve->app;
+    const char *const *text = serve->conf->trusted_proxies;
+    size_t n = 0;
+    while (text[n])
+        n++;
+    struct http_network *trusted = mem_calloc(n + 1, sizeof *trusted);
+    for (size_t i = 0; i < n; i++) {
+        if (http_network_parse(str_from(text[i]), &trusted[i]))
+            continue;
+        mem_free(trusted);
+        return err_set(err, ERR_CONFIG, "server.trusted_proxies: '%s' is no address or network", text[i]);
+    }
+    mem_free(app->trusted);
+    app->trusted = trusted;
+    app->trusted_count = n;
+    return true;
+}
+
+/* A model whose table has changed takes its new settings with its next process; others are left alone. */
+static void on_conf_change(void *arg, const struct conf_change *change)
+{
+    struct serve *serve = arg;
+    unsigned grace_ms = (unsigned)serve->conf->shutdown_grace_seconds * 1000;
+    log_info(change->applied ? "configuration changed" : "configuration changes at the next start", "key=%s%s%s",
+             change->table, *change->table ? "." : "", change->name);
+    if (strcmp(change->table, "models") == 0)
+        instances_unload(serve->app.instances, str_from(change->name), grace_ms, NULL, NULL);
+}
+
+static void take_over(struct serve *serve)
+{
     struct err err;
-    (void)number;
-    log_reopen();
-    log_info("log reopened", NULL);
+    log_set_level((enum log_level)serve->conf->log_level);
+    if (!read_trusted(serve, &err))
+        log_error("the trusted proxies stay as they were", "reason=%s", err.message);
+    app_refresh_catalogue(&serve->app, 0, &serve->arena, warm_all, serve);
+}
+
+static void reload_certificate(struct serve *serve)
+{
+    struct err err;
     if (!load_certificate(serve, &err))
         log_error("the certificate stays as it was", "reason=%s", err.message);
     else if (serve->tls)
         log_info("certificate read again", "path=%s", serve->conf->tls_cert);
+}
+
+/* A scan of the folders reads the configuration on another thread: then the signal is answered after it. */
+static void reload(struct serve *serve)
+{
+    struct err err;
+    struct older_conf *fresh = mem_calloc(1, sizeof *fresh);
+    if (!serve->reload(serve->reload_arg, &fresh->conf, &err)) {
+        log_error("the configuration stays as it was", "reason=%s", err.message);
+    } else if (conf_adopt(serve->conf, &fresh->conf, on_conf_change, serve) > 0) {
+        fresh->next = serve->reloaded;
+        serve->reloaded = fresh;
+        take_over(serve);
+        return;
+    }
+    conf_release(&fresh->conf);
+    mem_free(fresh);
+}
+
+static void on_scan_over(struct deadline *deadline)
+{
+    struct serve *serve = container_of(deadline, struct serve, reload_later);
+    if (serve->app.scanning) {
+        deadline_arm(&serve->loop, deadline, RELOAD_LATER_MS, on_scan_over);
+        return;
+    }
+    reload(serve);
+    reload_certificate(serve);
+}
+
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    struct serve *serve = handle->data;
+    (void)number;
+    log_reopen();
+    log_info("log reopened", NULL);
+    on_scan_over(&serve->reload_later);
 }
 
 static void watch_signal(struct serve *serve, uv_signal_t *handle, uv_signal_cb on_signal, int number)
@@ -283,21 +369,6 @@ static struct fetch *fetch_of(struct serve *serve)
     return fetch_new(&serve->loop, &settings);
 }
 
-static bool read_trusted(struct serve *serve, struct err *err)
-{
-    struct app *app = &serve->app;
-    const char *const *text = serve->conf->trusted_proxies;
-    size_t n = 0;
-    while (text[n])
-        n++;
-    app->trusted = arena_calloc(&serve->arena, (n + 1) * sizeof *app->trusted);
-    for (; app->trusted_count < n; app->trusted_count++)
-        if (!http_network_parse(str_from(text[app->trusted_count]), &app->trusted[app->trusted_count]))
-            return err_set(err, ERR_CONFIG, "server.trusted_proxies: '%s' is no address or network",
-                           text[app->trusted_count]);
-    return true;
-}
-
 static void on_key_lost(void *arg)
 {
     callers_lost(arg);
@@ -384,6 +455,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
 
 static void release(struct serve *serve)
 {
+    deadline_cancel(&serve->loop, &serve->reload_later);
     arena_dispose(&serve->arena);
     if (serve->app.server)
         http_server_free(serve->app.server);
@@ -402,18 +474,27 @@ static void release(struct serve *serve)
     cache_free(serve->app.cache);
     metrics_free(serve->app.metrics);
     limits_free(serve->app.limits);
+    mem_free(serve->app.trusted);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
     app_release(&serve->app);
+    while (serve->reloaded) {
+        struct older_conf *conf = serve->reloaded;
+        serve->reloaded = conf->next;
+        conf_release(&conf->conf);
+        mem_free(conf);
+    }
 }
 
-int gateway_run(const struct conf *conf, const char *program)
+int gateway_run(struct conf *conf, const char *program, gateway_reload *reload_conf, void *arg)
 {
     mem_setup();
     raise_file_limit();
     struct serve *serve = mem_calloc(1, sizeof *serve);
     struct err err = ERR_INIT;
     serve->conf = conf;
+    serve->reload = reload_conf;
+    serve->reload_arg = arg;
     arena_init(&serve->arena);
     loop_init(&serve->loop);
     app_init(&serve->app, &serve->loop, conf);

@@ -153,6 +153,9 @@ void api_watch_caller(struct app *app, struct http_req *req);
 /* Passes the request on through the lease, under path, with the body's pieces (count 0: the request's own body as it
  * comes; at most 3), and keeps the lease's counts. watch: who looks on as the reply passes;
  * NULL: nobody. */
+/* A line in the head of requests that our workers put behind the others. */
+#define API_BATCH_LINE "X-Inferd-Priority: batch\r\n"
+
 struct account;
 struct cache_fill;
 struct api_watch {

@@ -79,6 +79,16 @@ void api_watch_caller(struct app *app, struct http_req *req)
     callers_watch(app, &req->arena, req->caller, on_caller_lost, req);
 }
 
+/* Requests of a key for background work stand behind the others'. */
+static struct str head_lines(struct http_req *req, const struct lease *lease)
+{
+    const struct caller *caller = req->caller;
+    struct str lines = lease_head_lines(lease);
+    if (!caller || caller->priority != KEY_BATCH)
+        return lines;
+    return str_from(arena_printf(&req->arena, API_BATCH_LINE STR_FMT, STR_ARG(lines)));
+}
+
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,
               size_t count, const struct api_watch *watch)
 {
@@ -87,7 +97,7 @@ void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct
     struct http_proxy_options options = {.target = *lease_target(lease),
                                          .path_and_query = path,
                                          .body_count = count,
-                                         .extra_head_lines = lease_head_lines(lease),
+                                         .extra_head_lines = head_lines(req, lease),
                                          .drop_authorization = true,
                                          .on_head = on_head,
                                          .on_data = watch ? on_data : NULL,

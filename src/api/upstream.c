@@ -204,12 +204,18 @@ static const struct http_call_events call_events = {
 
 /* ---- the request ---- */
 
+static bool is_batch(const struct upstream *u)
+{
+    const struct caller *caller = u->request.caller;
+    return u->request.batch || (caller && caller->priority == KEY_BATCH);
+}
+
 static struct str head_lines(struct upstream *u)
 {
     const char *id = u->request.request_id;
     return str_from(arena_printf(
         &u->arena, "Content-Type: application/json\r\n%s%s%s%s" STR_FMT, id ? "x-request-id: " : "", id ? id : "",
-        id ? "\r\n" : "", u->request.batch ? "X-Inferd-Priority: batch\r\n" : "", STR_ARG(lease_head_lines(u->lease))));
+        id ? "\r\n" : "", is_batch(u) ? API_BATCH_LINE : "", STR_ARG(lease_head_lines(u->lease))));
 }
 
 static void on_reached(void *arg, const struct reached *reached, const struct err *err)

@@ -104,6 +104,12 @@ static bool apply(struct conf *conf, const struct flags *flags, struct err *err)
     return true;
 }
 
+static bool read_all(void *arg, struct conf *ret_conf, struct err *err)
+{
+    const struct flags *flags = arg;
+    return conf_load(ret_conf, flags->config, err) && apply(ret_conf, flags, err) && conf_finish(ret_conf, err);
+}
+
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct flags flags = {0};
@@ -115,10 +121,11 @@ static int run(const struct cli_command *command, int argc, char **argv)
         return status;
     if (at < argc)
         return cli_usage(command, "'%s' was not expected", argv[at]);
-    if (conf_load(&conf, flags.config, &err) && apply(&conf, &flags, &err) && conf_finish(&conf, &err)) {
+    if (read_all(&flags, &conf, &err)) {
         log_setup((enum log_level)conf.log_level, (enum log_format)conf.log_format, "serve");
-        status =
-            *conf.log_file && !log_to_file(conf.log_file, &err) ? cli_fail(&err) : gateway_run(&conf, cli_program());
+        status = *conf.log_file && !log_to_file(conf.log_file, &err)
+                     ? cli_fail(&err)
+                     : gateway_run(&conf, cli_program(), read_all, &flags);
     } else {
         status = cli_fail(&err);
     }

@@ -14,7 +14,7 @@
 #define LINE_MAX_BYTES 16384
 
 static struct {
-    enum log_level level;
+    _Atomic int level; /* changes at run time, other threads log, too */
     enum log_format format;
     char component[32];
     char path[4096];
@@ -26,9 +26,14 @@ static const char *const level_names[] = {"trace", "debug", "info", "warn", "err
 
 void log_setup(enum log_level level, enum log_format format, const char *component)
 {
-    state.level = level;
+    state.level = (int)level;
     state.format = format;
     snprintf(state.component, sizeof state.component, "%s", component);
+}
+
+void log_set_level(enum log_level level)
+{
+    state.level = (int)level;
 }
 
 bool log_to_file(const char *path, struct err *err)
@@ -55,7 +60,7 @@ void log_reopen(void)
 
 bool log_enabled(enum log_level level)
 {
-    return level >= state.level;
+    return (int)level >= state.level;
 }
 
 /* Control characters would let a request forge lines. */

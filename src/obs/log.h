@@ -10,6 +10,7 @@
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 enum log_format { LOG_PRETTY, LOG_COMPACT, LOG_JSON };
 
+void log_set_level(enum log_level level);
 void log_setup(enum log_level level, enum log_format format, const char *component); /* component: "serve", "worker" */
 bool log_to_file(const char *path, struct err *err); /* appends; reopened by log_reopen */
 void log_reopen(void);
