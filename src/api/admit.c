@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 
-#define AUTOMATIC_RATE 1000 /* requests a minute where keys are asked for and nothing else is said */
+#define AUTOMATIC_RATE 1000 /* requests a minute with security.auth_enabled, when nothing else is said */
 
 struct admission {
     struct limits *limits;
@@ -20,7 +20,7 @@ static struct limit_rates rates_of(const struct app *app, const struct caller *c
     const struct conf *conf = app->conf;
     int64_t rate = conf->rate_limit;
     if (rate == CONF_AUTO_VALUE)
-        rate = caller ? AUTOMATIC_RATE : 0;
+        rate = conf->auth_enabled ? AUTOMATIC_RATE : 0;
     if (caller && caller->limits.requests_per_minute)
         rate = caller->limits.requests_per_minute;
     struct limit_rates rates = {.requests_per_minute = (uint32_t)rate,
