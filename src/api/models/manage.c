@@ -106,7 +106,8 @@ static void on_loaded(void *arg, struct lease *lease, const struct err *err)
 struct background_load {
     struct arena arena;
     char *id;
-    bool settled;
+    bool settled; /* before load_behind returned */
+    bool left;    /* load_behind has returned */
     struct err err;
 };
 
@@ -124,9 +125,10 @@ static void on_background(void *arg, struct lease *lease, const struct err *err)
         load->err = *err;
         log_error("model could not be loaded", "model=%s reason=%s", load->id, err->message);
     }
-    if (load->settled)
+    if (load->left)
         background_end(load);
-    load->settled = true;
+    else
+        load->settled = true;
 }
 
 static void load_behind(struct manage_call *call, const struct model *model, unsigned grace_ms)
@@ -139,7 +141,7 @@ static void load_behind(struct manage_call *call, const struct model *model, uns
                    on_background, load);
     bool settled = load->settled;
     struct err err = load->err;
-    load->settled = true;
+    load->left = true;
     if (settled)
         background_end(load);
     if (settled && err.code != ERR_NONE)
