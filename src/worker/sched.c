@@ -17,6 +17,10 @@
  * kept. It is prefilled again later and goes on where it was; nobody notices but the clock. A branch that alone fills
  * everything ends with LENGTH.
  *
+ * Priority. While an interactive branch is at work, batch branches keep their sequences but are not stepped, except in
+ * one step of BATCH_EVERY, so that they never stand still for ever; an interactive branch that finds no sequence takes
+ * a batch one's, whose tokens stay in the cache as long as nobody needs their cells.
+ *
  * Invariants. Only the decode thread touches engine, table, branches and the waiting lists. lock guards the inbox, the
  * counters and the snapshot, and is held for moments. running is in the order of admission. A branch is in one of:
  * a waiting list, running (then it has a sequence), ended. */
@@ -59,7 +63,7 @@ static void take_inbox(struct sched *sched)
     list_each (gen, &sched->inbox, struct gen, queue) {
         list_remove(&gen->queue);
         list_push(&sched->active, &gen->queue);
-        struct list *lane = gen->kind == GEN_EMBED ? &sched->embeds : &sched->waiting[gen->priority];
+        struct list *lane = gen->kind == GEN_EMBED ? &sched->embeds[gen->priority] : &sched->waiting[gen->priority];
         for (unsigned i = 0; i < gen->choices; i++)
             list_push(lane, &gen->branches[i].link);
     }
@@ -177,9 +181,9 @@ static bool decode(struct sched *sched)
 }
 
 /* One embedding a step, so that running decodes wait for one at most. False: the engine has failed. */
-static bool embed_next(struct sched *sched)
+static bool embed_next(struct sched *sched, struct list *lane)
 {
-    struct branch *branch = list_first(&sched->embeds, struct branch, link);
+    struct branch *branch = list_first(lane, struct branch, link);
     struct gen *gen = branch->gen;
     sched_start_gen(sched, gen);
     gen->embedding = arena_calloc(&gen->arena, sched->info->embedding_size * sizeof *gen->embedding);
@@ -203,8 +207,10 @@ enum progress { WORKED, IDLE, BROKEN };
 static enum progress step(struct sched *sched)
 {
     bool worked = sched_admit(sched);
-    if (!list_empty(&sched->embeds)) {
-        if (!embed_next(sched))
+    struct list *embeds = &sched->embeds[list_empty(&sched->embeds[0])];
+    bool held = embeds == &sched->embeds[1] && sched->batch_held;
+    if (!list_empty(embeds) && !held) {
+        if (!embed_next(sched, embeds))
             return BROKEN;
         worked = true;
     }
@@ -295,9 +301,10 @@ struct sched *sched_new(const struct sched_config *config)
     list_init(&sched->gens);
     list_init(&sched->inbox);
     list_init(&sched->active);
-    list_init(&sched->embeds);
-    for (unsigned i = 0; i < PRIORITIES; i++)
+    for (unsigned i = 0; i < PRIORITIES; i++) {
         list_init(&sched->waiting[i]);
+        list_init(&sched->embeds[i]);
+    }
     init_sizes(sched);
     sched->fatal = mem_calloc(1, sizeof *sched->fatal);
     sched->fatal->sched = sched;

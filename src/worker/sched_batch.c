@@ -36,7 +36,8 @@ void sched_build_batch(struct sched *sched)
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
         branch->row_count = 0;
-        if (branch_is_decoding(branch) && !gen_sits_out(branch->gen) && sched->row_count < sched->row_limit)
+        if (branch_is_decoding(branch) && !gen_sits_out(branch->gen) && !branch_is_held(sched, branch) &&
+            sched->row_count < sched->row_limit)
             add_rows(sched, branch, 1);
     }
     sched->decode_rows = sched->row_count;
@@ -45,7 +46,7 @@ void sched_build_batch(struct sched *sched)
     for (unsigned i = 0; i < sched->running_count && budget > 0; i++) {
         struct branch *branch = sched->running[i];
         unsigned count = branch->count - branch->done;
-        if (branch_is_decoding(branch) || gen_sits_out(branch->gen))
+        if (branch_is_decoding(branch) || gen_sits_out(branch->gen) || branch_is_held(sched, branch))
             continue;
         count = count < budget ? count : budget;
         if (branch_is_scoring(branch)) {

@@ -33,8 +33,10 @@ struct sched {
     struct sched_slot *slots;
 
     /* decode thread */
-    struct list active; /* all gens taken from the inbox and not ended */
-    struct list waiting[PRIORITIES], embeds;
+    struct list active;                                  /* all gens taken from the inbox and not ended */
+    struct list waiting[PRIORITIES], embeds[PRIORITIES]; /* 0 interactive, 1 batch */
+    bool batch_held;     /* in this step: interactive work runs, and it is not batch's turn */
+    unsigned steps_held; /* since batch had a turn */
     struct branch **running;
     unsigned running_count;
     struct seq_table table;
@@ -55,6 +57,11 @@ static inline bool branch_is_running(const struct branch *branch)
 static inline bool branch_is_decoding(const struct branch *branch)
 {
     return branch->generated > 0 && branch->count - branch->done == 1;
+}
+
+static inline bool branch_is_held(const struct sched *sched, const struct branch *branch)
+{
+    return sched->batch_held && branch->gen->priority > 0;
 }
 
 static inline bool branch_is_scoring(const struct branch *branch)

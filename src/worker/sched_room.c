@@ -2,9 +2,10 @@
  */
 #include "worker/sched_private.h"
 
-#define IDLE_KEPT  4  /* idle sequences kept however long they are */
-#define IDLE_PART  4  /* more of them only within this fraction of the cells */
-#define ADMIT_SCAN 64 /* waiting branches looked at in one step */
+#define IDLE_KEPT   4   /* idle sequences kept however long they are */
+#define IDLE_PART   4   /* more of them only within this fraction of the cells */
+#define BATCH_EVERY 128 /* beside interactive work, batch has one step of so many: too few to move its p99 */
+#define ADMIT_SCAN  64  /* waiting branches looked at in one step */
 
 bool sched_trim(struct sched *sched, unsigned id, unsigned length)
 {
@@ -49,7 +50,15 @@ static void forget_stale(struct sched *sched, int except)
     }
 }
 
-/* The youngest running branch, a paused one first, goes back to the queue. False when only one runs. */
+static struct branch *youngest_of_batch(const struct sched *sched)
+{
+    for (unsigned i = sched->running_count; i-- > 0;)
+        if (sched->running[i]->gen->priority > 0)
+            return sched->running[i];
+    return NULL;
+}
+
+/* The youngest running branch, a paused one or one of batch first, goes back to the queue. False when only one runs. */
 bool sched_preempt(struct sched *sched)
 {
     if (sched->running_count < 2)
@@ -58,6 +67,8 @@ bool sched_preempt(struct sched *sched)
     for (unsigned i = sched->running_count; i-- > 0 && !victim;)
         if (gen_sits_out(sched->running[i]->gen))
             victim = sched->running[i];
+    if (!victim)
+        victim = youngest_of_batch(sched);
     if (!victim)
         victim = sched->running[sched->running_count - 1];
     unsigned sequence = (unsigned)victim->sequence;
@@ -77,7 +88,7 @@ static bool worth_waiting(const struct sched *sched, const struct branch *branch
 {
     for (unsigned i = 0; i < sched->running_count && sched->info->can_trim; i++) {
         const struct branch *other = sched->running[i];
-        if (other->count - other->done <= 1 || gen_sits_out(other->gen))
+        if (other->count - other->done <= 1 || gen_sits_out(other->gen) || other->gen->priority > branch->gen->priority)
             continue;
         unsigned common = seq_common(other->tokens, other->count, branch->tokens, limit);
         unsigned gain = other->gen == branch->gen ? 1 : LIMIT_SIBLING_TOKENS;
@@ -166,19 +177,50 @@ static enum placement place(struct sched *sched, struct branch *branch)
     return PLACED;
 }
 
+/* A batch branch gives its sequence to an interactive one; its tokens stay there until they are in the way. False: none
+ * runs. */
+static bool batch_yields(struct sched *sched)
+{
+    struct branch *victim = youngest_of_batch(sched);
+    if (!victim)
+        return false;
+    sched_leave_sequence(sched, victim);
+    victim->done = 0;
+    list_push_front(&sched->waiting[victim->gen->priority], &victim->link);
+    return true;
+}
+
+/* False: the lane is blocked. */
+static bool admit_lane(struct sched *sched, unsigned lane, bool *placed)
+{
+    unsigned scanned = 0;
+    list_each (branch, &sched->waiting[lane], struct branch, link) {
+        if (scanned++ == ADMIT_SCAN)
+            break;
+        enum placement placement = gen_sits_out(branch->gen) ? LATER : place(sched, branch);
+        while (placement == BLOCKED && lane == 0 && batch_yields(sched))
+            placement = place(sched, branch);
+        *placed |= placement == PLACED;
+        if (placement == BLOCKED)
+            return false;
+    }
+    return true;
+}
+
+static bool interactive_at_work(const struct sched *sched)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (sched->running[i]->gen->priority == 0 && !gen_sits_out(sched->running[i]->gen))
+            return true;
+    return false;
+}
+
 bool sched_admit(struct sched *sched)
 {
-    bool placed = false;
-    for (unsigned lane = 0; lane < PRIORITIES; lane++) {
-        unsigned scanned = 0;
-        list_each (branch, &sched->waiting[lane], struct branch, link) {
-            if (scanned++ == ADMIT_SCAN)
-                break;
-            enum placement placement = gen_sits_out(branch->gen) ? LATER : place(sched, branch);
-            placed |= placement == PLACED;
-            if (placement == BLOCKED)
-                return placed;
-        }
-    }
+    bool placed = false, open = admit_lane(sched, 0, &placed);
+    sched->batch_held = interactive_at_work(sched) && sched->steps_held + 1 < BATCH_EVERY;
+    sched->steps_held = sched->batch_held ? sched->steps_held + 1 : 0;
+    if (open && !sched->batch_held)
+        admit_lane(sched, 1, &placed);
     return placed;
 }

@@ -52,6 +52,13 @@ static void gate_await(void) /* until a decode stands before the gate with no pe
     pthread_mutex_unlock(&gate.lock);
 }
 
+static void gate_count_anew(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.decodes = gate.rows = 0;
+    pthread_mutex_unlock(&gate.lock);
+}
+
 static struct engine_ops ops;
 static struct drive drive;
 
@@ -525,6 +532,66 @@ static void scored_prompts_share_the_rows_of_logits(void **state)
     close_fake();
 }
 
+static void start_batch(struct drive_reply *reply, const char *prompt, unsigned max_tokens)
+{
+    static engine_token tokens[4096];
+    struct gen_request request = {
+        .kind = GEN_GENERATE, .tokens = tokens, .choices = 1, .params = drive_greedy(max_tokens), .priority = 1};
+    drive_reply_init(&drive, reply);
+    request.token_count = drive_tokenize(&drive, prompt, tokens, 4096);
+    assert_true(drive_submit(&drive, reply, &request));
+}
+
+/* While an interactive request decodes, its rows are the only ones, but for one step of 128. */
+static void batch_stands_behind(void **state)
+{
+    (void)state;
+    struct drive_reply batch, interactive;
+    open_fake("fake:sequences=4", 8);
+    gate_set(true, 3);
+    start_batch(&batch, "in no hurry|", 400);
+    gate_await(); /* in its fourth step */
+    start(&interactive, "now|", 200);
+    gate_set(true, 1);
+    gate_await();
+    gate_count_anew(); /* the decode thread stands before the gate: the prompt's step */
+    gate_set(true, 200);
+    gate_await();
+    assert_int_equal(gate.decodes, 200);
+    assert_true(gate.rows >= 4 + 199 + 1 && gate.rows <= 4 + 199 + 2); /* and the turn or two of the other */
+    gate_set(false, 0);
+    loop_run(&drive.loop);
+    assert_int_equal(batch.tokens[0], 400);
+    assert_int_equal(interactive.tokens[0], 200);
+    drive_reply_release(&batch);
+    drive_reply_release(&interactive);
+    close_fake();
+}
+
+/* The only sequence changes hands, and the text of neither. */
+static void batch_gives_up_its_sequence(void **state)
+{
+    (void)state;
+    struct drive_reply batch, alone, interactive;
+    open_fake("fake:sequences=1", 8);
+    run(&alone, "in no hurry|", 50);
+    gate_set(true, 20);
+    start_batch(&batch, "in no hurry|", 50);
+    gate_await();
+    start(&interactive, "now\3|", 20);
+    gate_set(false, 0);
+    while (!interactive.done)
+        uv_run(&drive.loop.uv, UV_RUN_ONCE);
+    assert_false(batch.done);
+    assert_string_equal(drive_text(&interactive, 0), "now");
+    loop_run(&drive.loop);
+    assert_string_equal(drive_text(&batch, 0), drive_text(&alone, 0));
+    drive_reply_release(&alone);
+    drive_reply_release(&batch);
+    drive_reply_release(&interactive);
+    close_fake();
+}
+
 static void embeddings_pass_beside_text(void **state)
 {
     (void)state;
@@ -578,6 +645,8 @@ int main(void)
         cmocka_unit_test(engine_failure_fails_everyone),
         cmocka_unit_test(logprobs_come_with_their_text),
         cmocka_unit_test(scored_prompts_share_the_rows_of_logits),
+        cmocka_unit_test(batch_stands_behind),
+        cmocka_unit_test(batch_gives_up_its_sequence),
         cmocka_unit_test(embeddings_pass_beside_text),
         cmocka_unit_test(closing_with_work_in_flight),
     };
