@@ -516,6 +516,98 @@ class Auth(Case):
         self.assertNotIn("guest", self.server.log.text())
 
 
+class Rights(unittest.TestCase):
+    """What a key may do, how much, and for how long."""
+    BOSS = {"Authorization": "Bearer boss"}
+
+    def server(self, config=""):
+        return Server(config='[security]\nauth_enabled = true\n' + config + '[auth]\nmanagement_keys = ["boss"]\n')
+
+    def key(self, server, permissions, **more):
+        status, _, reply = server.call("POST", "/v1/auth/keys", {"name": "k", "permissions": permissions, **more}, self.BOSS)
+        assert status == 201, reply
+        return reply
+
+    def test_a_revoked_key_ends_its_sockets_in_mid_chat(self):
+        with self.server() as server:
+            fake_model(server.models, "m", SLOW)
+            key = self.key(server, ["inference"])
+            ws = Socket(server, headers={"Authorization": "Bearer " + key["api_key"]})
+            ws.chat("a", max_tokens=FOREVER)
+            self.assertEqual(ws.hear()["type"], "chat_chunk")
+            self.assertEqual(server.call("DELETE", "/v1/auth/keys/" + key["key_id"], None, self.BOSS)[0], 204)
+            heard = []
+            with self.assertRaises(Closed) as closed:
+                while True:
+                    heard.append(ws.hear())
+            self.assertEqual(closed.exception.code, 4401)
+            self.assertTrue(any(m["type"] == "error" and m["data"]["error"]["code"] == "authentication_failed"
+                                for m in heard))
+            self.assertFalse(any(m["type"] == "chat_done" for m in heard))
+            server.until(lambda: not any(s["is_processing"] for s in server.slots()))
+            ws.abandon()
+
+    def test_permissions_hold_for_each_message(self):
+        with self.server() as server:
+            fake_model(server.models, "m", QUICK)
+            for permissions, expected in ((["inference"], [True, False, True]), (["metrics"], [False, True, False])):
+                ws = Socket(server, headers={"Authorization": "Bearer " + self.key(server, permissions)["api_key"]})
+                ws.chat("a", max_tokens=2)
+                ws.say("subscribe_metrics", "b", interval=60000)
+                ws.say("subscribe_models", "c")
+                seen = {}
+                while len(seen) < 3:
+                    message = ws.hear()
+                    if message["type"] == "error":
+                        self.assertEqual(message["data"]["error"]["code"], "permission_denied")
+                    if message["type"] in ("error", "chat_done", "metrics_update", "model_status"):
+                        seen[message["id"]] = message["type"] != "error"
+                self.assertEqual([seen[id] for id in "abc"], expected)
+                ws.abandon()
+
+    def test_each_chat_is_charged(self):
+        with self.server() as server:
+            fake_model(server.models, "m", QUICK)
+            key = self.key(server, ["inference"], requests_per_minute=3)
+            ws = Socket(server, headers={"Authorization": "Bearer " + key["api_key"]})
+            for i in range(3):
+                ws.chat(str(i), max_tokens=2)
+                self.assertEqual(ws.whole(str(i))[1]["type"], "chat_done")
+            ws.chat("d", max_tokens=2)
+            self.assertEqual(ws.error(), ("d", "rate_limit_exceeded"))
+            ws.say("ping", "p")  # the socket stays
+            self.assertEqual(ws.hear()["type"], "pong")
+            ws.abandon()
+
+    def test_a_model_that_is_not_on_its_list(self):
+        with self.server() as server:
+            fake_model(server.models, "m", QUICK)
+            ws = Socket(server, headers={"Authorization": "Bearer " + self.key(server, ["inference"], models=["x*"])["api_key"]})
+            ws.chat("a")
+            self.assertEqual(ws.error(), ("a", "permission_denied"))
+            ws.abandon()
+
+
+class Measured(unittest.TestCase):
+    def test_metrics_are_those_of_the_work(self):
+        with Server() as server:
+            fake_model(server.models, "m", "tokens_per_second=200")
+            ws = Socket(server)
+            ws.say("subscribe_metrics", "s", interval=500, metrics=["inference_rate", "active_requests", "kv_usage"])
+            self.assertIsNone(ws.hear()["data"]["inference_rate"])
+            ws.chat("a", max_tokens=600, ignore_eos=True)
+            updates = []
+            while True:
+                message = ws.hear()
+                if message["type"] == "metrics_update":
+                    updates.append(message["data"])
+                if message["type"] == "chat_done":
+                    break
+            self.assertTrue(any(100 <= u["inference_rate"] <= 320 for u in updates), updates)
+            ws.abandon()
+            self.assertTrue(any(u["active_requests"] == 1 and u["kv_usage"] > 0 for u in updates), updates)
+
+
 class Settings(unittest.TestCase):
     def test_token_in_the_query_where_it_is_allowed(self):
         with Server(config='[auth]\ninference_keys = ["guest"]\n[websocket]\nallow_query_token = true\n') as server:
