@@ -16,6 +16,7 @@
 #include "base/version.h"
 #include "conf/adopt.h"
 #include "http/tls.h"
+#include "obs/export.h"
 #include "instance/port_owner.h"
 #include "obs/log.h"
 
@@ -117,11 +118,20 @@ static void on_instances_stopped(void *arg)
     loop_stop(&serve->loop);
 }
 
+static void on_flushed(void *arg)
+{
+    struct serve *serve = arg;
+    instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
+}
+
 static void on_fetch_ended(void *arg)
 {
     struct serve *serve = arg;
     serve->app.fetch = NULL;
-    instances_stop(serve->app.instances, 0, on_instances_stopped, serve);
+    if (serve->app.tracer)
+        tracer_flush(serve->app.tracer, on_flushed, serve);
+    else
+        on_flushed(serve);
 }
 
 /* A second signal drains again: what follows happens once. */
@@ -411,11 +421,27 @@ static bool start_auth(struct serve *serve, struct err *err)
     return true;
 }
 
+static bool start_tracer(struct serve *serve, struct err *err)
+{
+    const struct conf *conf = serve->conf;
+    struct tracer_options options = {.endpoint = conf->otlp_endpoint,
+                                     .headers = conf->otlp_headers,
+                                     .service = conf->service_name,
+                                     .version = INFERD_VERSION,
+                                     .interval_ms = (unsigned)conf->trace_interval_ms,
+                                     .sampling = conf->trace_sampling};
+    if (!*conf->otlp_endpoint)
+        return true;
+    serve->app.tracer = tracer_new(&serve->loop, &options, serve->app.metrics, err);
+    return serve->app.tracer != NULL;
+}
+
 static bool start(struct serve *serve, const char *program, struct err *err)
 {
     struct app *app = &serve->app;
     app->program = program;
-    if (!instance_make_folder(serve->conf->state_dir, err) || !read_trusted(serve, err))
+    app->metrics = metrics_new();
+    if (!instance_make_folder(serve->conf->state_dir, err) || !read_trusted(serve, err) || !start_tracer(serve, err))
         return false;
     app->store = store_open(&serve->loop, serve->conf->database_path, err);
     if (!app->store || !start_auth(serve, err))
@@ -426,7 +452,6 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->fetch = fetch_of(serve);
     app->server = server_new(serve);
     app->machine = machine_new();
-    app->metrics = metrics_new();
     app->limits = limits_new(LIMIT_SUBJECTS);
     if (serve->conf->response_cache)
         app->cache = cache_new((size_t)serve->conf->response_cache_entries,
@@ -471,6 +496,7 @@ static void release(struct serve *serve)
     if (serve->app.store)
         store_close(serve->app.store);
     machine_free(serve->app.machine);
+    tracer_free(serve->app.tracer);
     cache_free(serve->app.cache);
     metrics_free(serve->app.metrics);
     limits_free(serve->app.limits);

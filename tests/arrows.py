@@ -10,7 +10,7 @@ MAY_USE = {
     "loop": "base",
     "http": "base loop",
     "conf": "base",
-    "obs": "base",
+    "obs": "base loop http",
     "openai": "base",
     "store": "base loop obs",
     "auth": "base loop conf obs store",

@@ -41,6 +41,7 @@ struct app {
     struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
+    struct tracer *tracer;        /* NULL: nothing is traced. See api/traced.h */
     struct machine *machine;      /* load of the machine, sampled by api/system */
     struct http_route ws_rows[2]; /* see api/ws: their paths are configured */
     struct openapi *openapi;      /* see api/docs; NULL until somebody asks for it */

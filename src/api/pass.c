@@ -1,5 +1,6 @@
 #include "api/account.h"
 #include "api/openai/cache.h"
+#include "api/traced.h"
 #include "base/clock.h"
 #include "http/proxy.h"
 
@@ -80,10 +81,10 @@ void api_watch_caller(struct app *app, struct http_req *req)
 }
 
 /* Requests of a key for background work stand behind the others'. */
-static struct str head_lines(struct http_req *req, const struct lease *lease)
+static struct str head_lines(const struct pass *pass, struct http_req *req)
 {
     const struct caller *caller = req->caller;
-    struct str lines = lease_head_lines(lease);
+    struct str lines = account_head_lines(pass->watch.account, pass->lease, &req->arena);
     if (!caller || caller->priority != KEY_BATCH)
         return lines;
     return str_from(arena_printf(&req->arena, API_BATCH_LINE STR_FMT, STR_ARG(lines)));
@@ -97,7 +98,8 @@ void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct
     struct http_proxy_options options = {.target = *lease_target(lease),
                                          .path_and_query = path,
                                          .body_count = count,
-                                         .extra_head_lines = head_lines(req, lease),
+                                         .extra_head_lines = head_lines(pass, req),
+                                         .replaced = traced_replaced(req),
                                          .drop_authorization = true,
                                          .on_head = on_head,
                                          .on_data = watch ? on_data : NULL,

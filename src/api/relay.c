@@ -1,6 +1,7 @@
 #include "api/relay.h"
 
 #include "api/admit.h"
+#include "api/traced.h"
 #include "http/sse.h"
 
 static bool check(const struct app *app, const struct http_req *req, struct err *err)
@@ -40,7 +41,8 @@ void relay_call(struct relay *relay, const char *path, struct str body, const st
                                        .body = body,
                                        .caller = req->caller,
                                        .address = api_limit_address(relay->app, req),
-                                       .request_id = req->id};
+                                       .request_id = req->id,
+                                       .trace = traced_request(relay->app, req)};
     struct upstream *upstream = upstream_start(relay->app, &req->arena, &request, events, arg);
     if (upstream) /* else the request may be gone */
         relay->upstream = upstream;

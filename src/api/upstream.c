@@ -213,9 +213,10 @@ static bool is_batch(const struct upstream *u)
 static struct str head_lines(struct upstream *u)
 {
     const char *id = u->request.request_id;
-    return str_from(arena_printf(
-        &u->arena, "Content-Type: application/json\r\n%s%s%s%s" STR_FMT, id ? "x-request-id: " : "", id ? id : "",
-        id ? "\r\n" : "", is_batch(u) ? API_BATCH_LINE : "", STR_ARG(lease_head_lines(u->lease))));
+    return str_from(arena_printf(&u->arena, "Content-Type: application/json\r\n%s%s%s%s" STR_FMT,
+                                 id ? "x-request-id: " : "", id ? id : "", id ? "\r\n" : "",
+                                 is_batch(u) ? API_BATCH_LINE : "",
+                                 STR_ARG(account_head_lines(u->account, u->lease, &u->arena))));
 }
 
 static void on_reached(void *arg, const struct reached *reached, const struct err *err)
@@ -229,7 +230,7 @@ static void on_reached(void *arg, const struct reached *reached, const struct er
     }
     u->lease = reached->lease;
     account_model(u->account, reached->model_id);
-    account_leased(u->account);
+    account_leased(u->account, u->lease);
     if (reached->model.p)
         u->pieces[1] = api_quote(reached->model, &u->arena);
     for (size_t i = 0; i < 3; i++)
@@ -263,7 +264,8 @@ struct upstream *upstream_start(struct app *app, struct arena *arena, const stru
     *u = (struct upstream){.app = app, .request = *request, .events = events, .arg = arg};
     u->problem = ERR_INIT;
     arena_init(&u->arena);
-    u->account = account_open(app, &u->arena, request->caller, request->path, request->address, &u->status);
+    u->account =
+        account_open(app, &u->arena, request->caller, request->path, request->address, &u->status, request->trace);
     u->disposer = arena_on_dispose(arena, on_arena_dead, u);
     http_sse_reader_init(&u->reader, on_event, u);
     buf_init(&u->body, LIMIT_UPSTREAM_REPLY);

@@ -9,6 +9,7 @@
 #define API_UPSTREAM_H
 
 #include "api/app.h"
+#include "obs/trace.h"
 
 struct upstream;
 
@@ -26,14 +27,15 @@ struct upstream_events {
 };
 
 struct upstream_request {
-    struct str path;             /* "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank" */
-    struct str body;             /* a JSON object that names its "model"; as long-lived as the arena */
-    const struct caller *caller; /* req->caller of who asked; NULL where no key was needed */
-    struct str address;          /* the client's, for limits by address; as long-lived as the arena */
-    const char *request_id;      /* goes on as x-request-id; NULL: none */
-    bool batch;                  /* scheduled behind interactive requests */
-    bool charge;                 /* counts as a request against the caller's limits: not for what was charged when it
-                                  * came in over HTTP */
+    struct str path;                   /* "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank" */
+    struct str body;                   /* a JSON object that names its "model"; as long-lived as the arena */
+    const struct caller *caller;       /* req->caller of who asked; NULL where no key was needed */
+    struct str address;                /* the client's, for limits by address; as long-lived as the arena */
+    const char *request_id;            /* goes on as x-request-id; NULL: none */
+    const struct trace_context *trace; /* the span that the call belongs to; NULL: none */
+    bool batch;                        /* scheduled behind interactive requests */
+    bool charge; /* counts as a request against the caller's limits: not for what was charged when it
+                  * came in over HTTP */
 };
 
 /* on_end may come before this returns (then NULL is returned). The pointer is valid until on_end. */

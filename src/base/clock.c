@@ -15,6 +15,13 @@ uint64_t clock_ms(void)
     return clock_ns() / 1000000u;
 }
 
+uint64_t clock_unix_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int64_t clock_unix_ms(void)
 {
     struct timespec now;

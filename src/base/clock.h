@@ -8,6 +8,7 @@
 uint64_t clock_ns(void);  /* monotonic nanoseconds */
 uint64_t clock_ms(void);  /* monotonic milliseconds */
 int64_t clock_unix(void); /* seconds since 1970 */
+uint64_t clock_unix_ns(void);
 
 /* "2026-11-21T06:18:54.123Z", UTC. Returns out. */
 #define CLOCK_RFC3339_SIZE 32

@@ -208,6 +208,17 @@
 #define LIMIT_USAGE_BYTES    4096        /* of a reply's usage object; a larger one is not looked at */
 #define LIMIT_UPSTREAM_REPLY (256u << 20) /* a reply that is collected */
 
+/* Traces */
+#define LIMIT_TRACE_QUEUE    8192      /* spans waiting to be exported; the oldest go */
+#define LIMIT_TRACE_SPAN     (8 * 1024) /* bytes of one as JSON; a longer one is dropped */
+#define LIMIT_TRACE_TEXT     256       /* bytes of an attribute that a client chose; more are cut */
+#define LIMIT_TRACE_BATCH    512       /* spans of one request to the collector */
+#define LIMIT_TRACE_TRIES    5         /* of one batch; then it is dropped */
+#define LIMIT_TRACE_CALL_MS  10000     /* for the collector's answer */
+#define LIMIT_TRACE_PAUSE_MS 30000     /* longest pause between two tries */
+#define LIMIT_TRACE_FLUSH_MS 2000      /* for what is left when the server ends */
+#define LIMIT_TRACE_HEADERS  32        /* of observability.otlp_headers */
+
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)
 #define LIMIT_TOML_DEPTH   64

@@ -225,6 +225,9 @@ static bool is_ours(const struct http_proxy_options *o, struct str name)
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (str_ieq(name, str_from(ours[i])))
             return true;
+    for (const char *const *other = o->replaced; other && *other; other++)
+        if (str_ieq(name, str_from(*other)))
+            return true;
     return o->drop_authorization && (str_ieq(name, STR("authorization")) || str_ieq(name, STR("x-api-key")));
 }
 

@@ -20,6 +20,7 @@ struct http_proxy_options {
     struct str body[3];
     size_t body_count;
     struct str extra_head_lines; /* complete lines added to the request, e.g. a backend's key */
+    const char *const *replaced; /* names of the client's headers that stay behind, NULL-terminated; may be NULL */
     bool drop_authorization;     /* never forward the caller's credentials */
     /* The reply's head arrived / the last byte was sent / the upstream failed. May be NULL. on_error returns true when
      * it took the request over (it must then answer or retry); false: the error is answered here. It is called only

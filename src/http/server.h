@@ -33,6 +33,7 @@ struct http_req {
     void *dialect;      /* for on_error: whose errors to speak; set by the router, NULL at first */
     void *user;         /* the handler's */
     const void *caller; /* who sent it: the guard's */
+    const void *trace;  /* its span: whoever traces it */
 };
 
 typedef void http_on_request(void *arg, struct http_req *req); /* head complete, body not read yet */

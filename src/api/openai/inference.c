@@ -40,7 +40,7 @@ static void on_reached(void *arg, const struct reached *reached, const struct er
     if (reached->model.p)
         inference->pieces[1] = inference->form ? reached->model : api_quote(reached->model, &req->arena);
     account_model(inference->account, reached->model_id);
-    account_leased(inference->account);
+    account_leased(inference->account, reached->lease);
     struct api_watch watch = {inference->account, inference->fill, reached->model_id};
     api_pass(inference->app, req, reached->lease, api_target(req), inference->pieces, 3, &watch);
 }

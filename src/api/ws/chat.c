@@ -3,6 +3,7 @@
  * free at once.
  *
  * Chunks are never parsed: slices of what the model said go out between constant text. */
+#include "api/traced.h"
 #include "api/upstream.h"
 #include "api/ws/session.h"
 #include "base/mem.h"
@@ -292,6 +293,7 @@ static void call_model(struct ws_chat *chat, struct str body)
                                        .caller = s->caller,
                                        .address = s->address,
                                        .request_id = s->req->id,
+                                       .trace = traced_remote(s->app, s->req, &chat->arena),
                                        .charge = true};
     struct upstream *upstream = upstream_start(s->app, &chat->arena, &request, &events, chat);
     if (!upstream) /* ended already: the chat is retired */
