@@ -323,6 +323,35 @@ static void listen_local(struct serve *serve)
                  port_owner((int)conf->local_port, owner));
 }
 
+/* "ADDRESS:PORT", an IPv6 address in brackets. Others may come in when measurements ask for a key, or on purpose. */
+static bool listen_metrics(struct serve *serve, struct err *err)
+{
+    const struct conf *conf = serve->conf;
+    struct str bind = str_from(conf->metrics_bind);
+    const char *colon = strrchr(conf->metrics_bind, ':');
+    uint64_t wanted = 0;
+    int port = 0;
+    if (!bind.n || !conf->metrics_enabled)
+        return true;
+    if (!colon || colon == bind.p || !str_u64(str_from(colon + 1), 65535, &wanted))
+        return err_set(err, ERR_CONFIG, "metrics.bind = \"%s\" is not \"ADDRESS:PORT\"", conf->metrics_bind);
+    struct str host = {bind.p, (size_t)(colon - bind.p)};
+    if (host.n > 2 && *host.p == '[' && host.p[host.n - 1] == ']')
+        host = (struct str){host.p + 1, host.n - 2};
+    const char *address = arena_str(&serve->arena, host).p;
+    if (!is_loopback(address) && !conf->insecure && !conf->metrics_public &&
+        !keys_required(serve->app.keys, AUTH_METRICS))
+        return err_set(err, ERR_CONFIG,
+                       "metrics.bind = \"%s\" lets other machines in, and measurements ask for no key; set "
+                       "security.metrics_public if they may, or security.auth_enabled",
+                       conf->metrics_bind);
+    if (!http_server_listen_tagged(serve->app.server, address, (int)wanted, API_LISTENER_METRICS, &port, err))
+        return false;
+    log_info("listening for measurements", "url=%s://" STR_FMT ":%d%s", serve->tls ? "https" : "http",
+             STR_ARG(((struct str){bind.p, (size_t)(colon - bind.p)})), port, conf->metrics_path);
+    return true;
+}
+
 static bool listen_all(struct serve *serve, struct err *err)
 {
     const struct conf *conf = serve->conf;
@@ -330,6 +359,8 @@ static bool listen_all(struct serve *serve, struct err *err)
     if (!http_server_listen_tcp(serve->app.server, conf->bind_address, (int)conf->port, &port, err))
         return false;
     if (*conf->socket && !http_server_listen_unix(serve->app.server, conf->socket, 0600, err))
+        return false;
+    if (!listen_metrics(serve, err))
         return false;
     listen_local(serve);
     log_info("listening", "version=%s url=%s://%s:%d", INFERD_VERSION, serve->tls ? "https" : "http",
@@ -463,7 +494,6 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     responses_routes(app->router);
     anthropic_routes(app->router);
     models_routes(app->router);
-    metrics_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);
     convert_routes(app->router);
@@ -471,7 +501,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     docs_routes(app->router);
     ws_routes(app);
     http_router_guard(app->router, api_guard);
-    if (!load_certificate(serve, err) || !listen_all(serve, err))
+    if (!metrics_routes(app, err) || !load_certificate(serve, err) || !listen_all(serve, err))
         return false;
     instances_begin(app->instances);
     app_refresh_catalogue(app, 0, &serve->arena, warm_all, serve);

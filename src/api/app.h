@@ -41,10 +41,11 @@ struct app {
     struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
-    struct tracer *tracer;        /* NULL: nothing is traced. See api/traced.h */
-    struct machine *machine;      /* load of the machine, sampled by api/system */
-    struct http_route ws_rows[2]; /* see api/ws: their paths are configured */
-    struct openapi *openapi;      /* see api/docs; NULL until somebody asks for it */
+    struct tracer *tracer;         /* NULL: nothing is traced. See api/traced.h */
+    struct machine *machine;       /* load of the machine, sampled by api/system */
+    struct http_route ws_rows[2];  /* see api/ws: their paths are configured */
+    struct http_route metrics_row; /* see api/system: its path is configured */
+    struct openapi *openapi;       /* see api/docs; NULL until somebody asks for it */
 };
 
 void app_init(struct app *app, struct loop *loop, const struct conf *conf);
@@ -69,8 +70,12 @@ extern const struct dialect manager_dialect; /* llamactl's: {"error": text} */
 void api_reply_json(struct http_req *req, int status, struct json *j);
 
 /* Which listener a request came by (http_req_tag): the ordinary ones, or the one for local clients, where any key opens
- * what inference needs and only loaded models are listed. */
-enum { API_LISTENER_MAIN, API_LISTENER_LOCAL };
+ * what inference needs and only loaded models are listed; or the one that has the measurements and nothing else. */
+enum { API_LISTENER_MAIN, API_LISTENER_LOCAL, API_LISTENER_METRICS };
+
+/* Whether the path is one of the measurements, which may have a listener of their own (metrics.bind). */
+#define METRICS_PREFIX "/metrics/"
+bool api_is_metrics_path(const struct app *app, struct str path);
 
 /* Begins a document in the request's memory. */
 struct json *api_json_begin(struct http_req *req);
@@ -179,7 +184,7 @@ void responses_routes(struct http_router *router);
 void anthropic_routes(struct http_router *router);
 void models_routes(struct http_router *router);
 void system_routes(struct http_router *router);
-void metrics_routes(struct http_router *router);
+bool metrics_routes(struct app *app, struct err *err); /* after all others; false: metrics.path cannot be */
 void instances_routes(struct http_router *router);
 void keys_routes(struct http_router *router);
 void convert_routes(struct http_router *router);

@@ -43,6 +43,12 @@ static void refuse(struct http_req *req, enum err_code code, const char *why)
     http_reply_error(req, &err);
 }
 
+static void count_failure(const struct app *app, const char *reason)
+{
+    const char *const label[] = {reason};
+    metrics_add(app->metrics, METRIC_AUTH_FAILURES, label, 1);
+}
+
 /* ---- guesses ---- */
 
 /* Of an IPv6 address the network: whoever has one address has all of its /64. */
@@ -71,6 +77,7 @@ static bool may_guess(struct app *app, const struct http_req *req, struct err *e
     err_set(err, ERR_RATE_LIMIT_EXCEEDED, "Too many failed credentials from this address; wait %llu s.",
             (unsigned long long)(wait + 999) / 1000);
     err->retry_after_ms = (unsigned)wait;
+    count_failure(app, "throttled");
     return false;
 }
 
@@ -87,6 +94,7 @@ void api_guess_failed(struct app *app, const struct http_req *req)
 {
     char peer[HTTP_PEER_SIZE];
     guesses_failed(app->guesses, peer_of(req, peer), clock_ms());
+    count_failure(app, "unknown");
 }
 
 /* ---- the audit log ---- */
@@ -227,6 +235,7 @@ static void judge(const struct entry *e, const struct caller *caller)
     unsigned access = e->match->route->access & ~API_UNCHARGED;
     if (!may(e->app, caller, access)) {
         api_audit(e->app, e->req, caller->user_id, "forbidden");
+        count_failure(e->app, "forbidden");
         refuse(e->req, ERR_PERMISSION_DENIED,
                access & AUTH_MANAGEMENT ? "This key may use models only, not manage instances"
                                         : "This key or token may not do that");
@@ -292,7 +301,7 @@ static void judge_presented(const struct entry *e, struct str presented)
 
 static bool is_public_metric(const struct app *app, const struct http_req *req, unsigned access)
 {
-    return access == AUTH_METRICS && app->conf->metrics_public && str_starts(req->head.path, STR("/metrics"));
+    return access == AUTH_METRICS && app->conf->metrics_public && api_is_metrics_path(app, req->head.path);
 }
 
 /* Whoever may open that listener is on this machine; clients there send some key because their libraries want one. */
@@ -300,6 +309,13 @@ static bool is_local_client(struct http_req *req, unsigned access)
 {
     return http_req_tag(req) == API_LISTENER_LOCAL && (access == AUTH_INFERENCE || access == AUTH_MODELS_READ) &&
            api_presented(req).n > 0;
+}
+
+/* Measurements with a listener of their own are there and nowhere else, and nothing else is there. */
+static bool is_elsewhere(const struct app *app, const struct http_req *req)
+{
+    bool there = http_req_tag(req) == API_LISTENER_METRICS, metrics = api_is_metrics_path(app, req->head.path);
+    return there ? !metrics : metrics && *app->conf->metrics_bind;
 }
 
 void api_guard(void *arg, struct http_req *req, const struct http_match *match)
@@ -316,13 +332,17 @@ void api_guard(void *arg, struct http_req *req, const struct http_match *match)
                   !is_local_client(req, access);
     const struct entry e = {app, req, match, !needed};
     struct str presented = needed || access == AUTH_ANY ? api_presented(req) : STR_NONE;
-    if (presented.n)
+    if (is_elsewhere(app, req)) {
+        refuse(req, ERR_UNKNOWN_URL, "Measurements have a listener of their own, with nothing else on it.");
+    } else if (presented.n) {
         judge_presented(&e, presented);
-    else if (!needed)
+    } else if (!needed) {
         enter(&e);
-    else
+    } else {
+        count_failure(app, "missing");
         refuse(req, ERR_AUTHENTICATION_FAILED,
                "Missing API key: send it as 'Authorization: Bearer KEY', or as X-API-Key");
+    }
 }
 
 /* ---- routes that ask later ---- */

@@ -3,6 +3,7 @@
 #include "obs/metrics.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -189,23 +190,68 @@ double metrics_total(const struct metrics *m, enum metric metric)
     return total;
 }
 
-/* ---- writing ---- */
-
-void metrics_put_head(struct buf *out, const char *name, const char *type, const char *help)
+/* A quote in a value is written \", so only a label's own beginning looks like this. */
+double metrics_total_where(const struct metrics *m, enum metric metric, const char *label, const char *beginning)
 {
-    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    char wanted[64];
+    double total = 0;
+    snprintf(wanted, sizeof wanted, "%s=\"%s", label, beginning);
+    for (struct list *link = m->series[metric].next; link != &m->series[metric]; link = link->next) {
+        const struct series *s = container_of(link, struct series, link);
+        if (strstr(s->labels, wanted))
+            total += s->value;
+    }
+    return total;
 }
 
-static void put_histogram(struct buf *out, const char *name, const struct series *s)
+uint64_t metrics_observations(const struct metrics *m, enum metric metric)
+{
+    uint64_t total = 0;
+    for (struct list *link = m->series[metric].next; link != &m->series[metric]; link = link->next)
+        total += container_of(link, struct series, link)->count;
+    return total;
+}
+
+const char *metrics_name(enum metric metric)
+{
+    return families[metric].name;
+}
+
+enum metric_kind metrics_kind(enum metric metric)
+{
+    return families[metric].kind;
+}
+
+/* ---- writing ---- */
+
+void metrics_put_head(struct buf *out, enum metrics_format format, const char *name, const char *type, const char *help)
+{
+    struct str family = str_from(name);
+    if (format == METRICS_OPENMETRICS && strcmp(type, "counter") == 0 && str_ends(family, STR("_total")))
+        family.n -= strlen("_total");
+    buf_printf(out, "# HELP " STR_FMT " %s\n# TYPE " STR_FMT " %s\n", STR_ARG(family), help, STR_ARG(family), type);
+}
+
+void metrics_put_bound(struct buf *out, enum metrics_format format, double bound)
+{
+    if (isinf(bound))
+        buf_puts(out, "\"+Inf\"");
+    else if (format == METRICS_OPENMETRICS && bound == floor(bound))
+        buf_printf(out, "\"%.1f\"", bound);
+    else
+        buf_printf(out, "\"%g\"", bound);
+}
+
+static void put_histogram(struct buf *out, enum metrics_format format, const char *name, const struct series *s)
 {
     const char *comma = *s->labels ? "," : "", *open = *s->labels ? "{" : "", *close = *s->labels ? "}" : "";
     uint64_t below = 0;
-    for (size_t i = 0; i < METRIC_BUCKETS; i++) {
+    for (size_t i = 0; i <= METRIC_BUCKETS; i++) {
         below += s->counts[i];
-        buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, s->labels, comma, metric_bounds[i],
-                   (unsigned long long)below);
+        buf_printf(out, "%s_bucket{%s%sle=", name, s->labels, comma);
+        metrics_put_bound(out, format, i < METRIC_BUCKETS ? metric_bounds[i] : INFINITY);
+        buf_printf(out, "} %llu\n", (unsigned long long)below);
     }
-    buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, s->labels, comma, (unsigned long long)s->count);
     buf_printf(out, "%s_sum%s%s%s %.9g\n", name, open, s->labels, close, s->value);
     buf_printf(out, "%s_count%s%s%s %llu\n", name, open, s->labels, close, (unsigned long long)s->count);
 }
@@ -218,20 +264,20 @@ static void put_value(struct buf *out, const char *name, const struct series *s)
     buf_printf(out, " %.17g\n", s->value);
 }
 
-void metrics_write(const struct metrics *m, struct buf *out)
+void metrics_write(const struct metrics *m, enum metrics_format format, struct buf *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     static char unlabelled[] = "";
     static const struct series nothing = {.labels = unlabelled};
     for (size_t i = 0; i < METRIC_COUNT; i++) {
         const struct family *family = &families[i];
-        metrics_put_head(out, family->name, types[family->kind], family->help);
+        metrics_put_head(out, format, family->name, types[family->kind], family->help);
         if (list_empty(&m->series[i]) && label_count(family) == 0 && family->kind != METRIC_HISTOGRAM)
             put_value(out, family->name, &nothing);
         for (struct list *link = m->series[i].next; link != &m->series[i]; link = link->next) {
             const struct series *s = container_of(link, struct series, link);
             if (family->kind == METRIC_HISTOGRAM)
-                put_histogram(out, family->name, s);
+                put_histogram(out, format, family->name, s);
             else
                 put_value(out, family->name, s);
         }

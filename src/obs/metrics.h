@@ -36,12 +36,27 @@ double metrics_value(const struct metrics *metrics, enum metric metric, const ch
 /* The sum over all series of a family, of its values. */
 double metrics_total(const struct metrics *metrics, enum metric metric);
 
-/* Appends all families in the text format 0.0.4. A family without a series appears with its help alone; one without
- * labels always has its series. */
-void metrics_write(const struct metrics *metrics, struct buf *out);
+/* The same over the series whose label has a value with that beginning. */
+double metrics_total_where(const struct metrics *metrics, enum metric metric, const char *label, const char *beginning);
+/* How often all series of a histogram were observed. */
+uint64_t metrics_observations(const struct metrics *metrics, enum metric metric);
 
-/* For families kept elsewhere: the two comment lines, and a label's value with its quotes, escaped. */
-void metrics_put_head(struct buf *out, const char *name, const char *type, const char *help);
+const char *metrics_name(enum metric metric);
+enum metric_kind metrics_kind(enum metric metric);
+
+/* Prometheus' text format 0.0.4, or OpenMetrics 1.0: there a counter's family has no "_total", which its sample has,
+ * and bounds are written as the numbers with a fraction that they are. */
+enum metrics_format { METRICS_TEXT, METRICS_OPENMETRICS };
+
+/* Appends all families. A family without a series appears with its help alone; one without labels always has its
+ * series. The end of an OpenMetrics document ("# EOF") is the caller's. */
+void metrics_write(const struct metrics *metrics, enum metrics_format format, struct buf *out);
+
+/* For families kept elsewhere: the two comment lines, a label's value with its quotes, escaped, and the value of "le"
+ * (INFINITY: the last) with its quotes. */
+void metrics_put_head(struct buf *out, enum metrics_format format, const char *name, const char *type,
+                      const char *help);
 void metrics_put_label(struct buf *out, const char *value);
+void metrics_put_bound(struct buf *out, enum metrics_format format, double bound);
 
 #endif

@@ -2,10 +2,15 @@
 import contextlib
 import http.server
 import json
-import os
+import pathlib
+import re
 import signal
+import subprocess
+import tempfile
 import threading
 import unittest
+import urllib.error
+import urllib.request
 
 from harness import DEADLINE, Server, fake_model
 
@@ -71,6 +76,217 @@ def attributes(span):
 
 def metrics(server, accept=None):
     return server.call("GET", "/metrics", headers={"Accept": accept} if accept else {})[2]
+
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+PACKAGING = pathlib.Path(__file__).resolve().parents[2] / "packaging"
+SAMPLE = re.compile(r'([a-zA-Z_:][\w:]*)(\{((?:\w+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (\S+)')
+
+
+def openmetrics(text):
+    """{family: (type, {sample line without its value: value})}, after checks that OpenMetrics asks for."""
+    lines = text.split("\n")
+    assert lines[-2:] == ["# EOF", ""], lines[-3:]
+    families, current = {}, None
+    for line in lines[:-2]:
+        if line.startswith("# HELP "):
+            name = line.split()[2]
+            assert name not in families, f"{name} comes twice"
+            current = name
+            families[current] = [None, {}]
+        elif line.startswith("# TYPE "):
+            assert line.split()[2] == current
+            families[current][0] = line.split()[3]
+        else:
+            match = SAMPLE.fullmatch(line)
+            assert match, line
+            kind = families[current][0]
+            suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[kind]
+            assert match[1] in [current + suffix for suffix in suffixes], f"{line} in {kind} {current}"
+            assert match[1] + (match[2] or "") not in families[current][1], line
+            bound = re.search(r'[{,]le="([^"]*)"', line)
+            assert not bound or bound[1] == "+Inf" or "." in bound[1], line
+            families[current][1][match[1] + (match[2] or "")] = float(match[4])
+    return families
+
+
+def promtool(*args, text=None):
+    done = subprocess.run(["promtool", *args], input=text, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+class Measurements(unittest.TestCase):
+    def test_openmetrics_when_accept_asks_for_it(self):
+        with Server() as server:
+            fake_model(server.models, 'a "strange\\" name', FAST)
+            self.assertEqual(server.chat('a "strange\\" name', max_tokens=3)[0], 200)
+            server.chat("nobody")
+            status, headers, text = server.call("GET", "/metrics", headers={"Accept": OPENMETRICS})
+            self.assertEqual((status, headers["Content-Type"]),
+                             (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+            families = openmetrics(text)
+            self.assertEqual(families["inferno_requests"][0], "counter")
+            label = 'model="a \\"strange\\\\\\" name"'
+            self.assertEqual(families["inferno_requests"][1][
+                'inferno_requests_total{' + label + ',endpoint="chat",status="200"}'], 1)
+            self.assertIn('inferno_request_duration_seconds_bucket{endpoint="chat",le="1.0"}',
+                          families["inferno_request_duration_seconds"][1])
+            for accept in (None, "*/*", "text/plain", "application/openmetrics-text;q=0", "application/json",
+                           "application/openmetrics-text;q=0.3,text/plain;q=0.5", "application/openmetrics-text;q=x"):
+                reply = server.call("GET", "/metrics", headers={"Accept": accept} if accept else {})
+                self.assertEqual(reply[1]["Content-Type"], "text/plain; version=0.0.4; charset=utf-8", accept)
+                self.assertNotIn("# EOF", reply[2])
+            self.assertEqual(promtool("check", "metrics", text=reply[2]), (0, ""))
+
+    def test_other_boards_names_tell_the_same(self):
+        with Server(config="\n[metrics]\nold_names = true\n") as server:
+            fake_model(server.models, "m", FAST)
+            used = sum(server.chat("m", max_tokens=4, ignore_eos=True)[2]["usage"]["completion_tokens"]
+                       for _ in range(3))
+            server.chat("nobody")
+            seen = {k: v for f in openmetrics(metrics(server, OPENMETRICS)).values() for k, v in f[1].items()}
+            self.assertEqual(seen["inferno_inference_requests_total"], 4)
+            self.assertEqual(seen["inferno_inference_requests_successful_total"], 3)
+            self.assertEqual(seen["inferno_inference_requests_failed_total"], 1)
+            self.assertEqual(seen["inferno_inference_tokens_total"], used)
+            self.assertEqual(seen["inferno_loaded_models_count"], 1)
+            self.assertGreater(seen["inferno_tokens_per_second"], 0)
+            self.assertAlmostEqual(seen["inferno_latency_ms"] * 4, seen["inferno_inference_duration_ms_total"], 3)
+        with Server() as server:
+            text = metrics(server)
+            self.assertNotIn("inferno_latency_ms", text)
+            self.assertNotRegex(text, "(?m)^inferno_tokens_per_second ")
+
+    def test_names_of_models_that_are_not_there_make_no_series(self):
+        with Server() as server:
+            for i in range(200):
+                self.assertEqual(server.chat(f'no"such\\{i}')[0], 404)
+            series = [line for line in metrics(server).splitlines() if line.startswith("inferno_requests_total{")]
+            self.assertEqual(series, ['inferno_requests_total{model="other",endpoint="chat",status="404"} 200'])
+
+    def test_snapshot_and_status(self):
+        with Server() as server:
+            fake_model(server.models, "m", FAST)
+            for path in ("/metrics/json", "/metrics/snapshot"):
+                status, _, body = server.call("GET", path)
+                self.assertEqual((status, body["inference"]["total_requests"]), (200, 0))
+                self.assertIsNone(body["inference"]["avg_latency_ms"])
+                self.assertIsNone(body["inference"]["tokens_per_second"])
+                self.assertIsNone(body["system"]["gpu_usage_percent"])
+                self.assertEqual(body["models"], [])
+            usage = server.chat("m", max_tokens=5, ignore_eos=True)[2]["usage"]
+            server.chat("nobody")
+            body = server.call("GET", "/metrics/json")[2]
+            inference = body["inference"]
+            self.assertEqual((inference["total_requests"], inference["successful_requests"],
+                              inference["failed_requests"]), (2, 1, 1))
+            self.assertEqual(inference["tokens_generated"], usage["completion_tokens"])
+            self.assertGreater(inference["avg_latency_ms"], 0)
+            self.assertEqual(body["counters"]["inferno_requests_total"], 2)
+            (model,) = body["models"]
+            self.assertEqual((model["id"], model["status"], model["total_requests"]), ("m", "loaded", 1))
+            status, _, body = server.call("GET", "/v1/status")
+            self.assertEqual((status, body["running"], body["status"]), (200, True, "running"))
+            self.assertRegex(body["uptime"], r"^0h \d+m \d+s$")
+            self.assertEqual([m["id"] for m in body["models"]], ["m"])
+            server.call("POST", "/v1/models/m/unload", {})
+            self.assertEqual(server.call("GET", "/v1/status")[2]["models"], [])
+
+    def test_switches(self):
+        with Server(config="\n[metrics]\nenabled = false\n") as server:
+            for path in ("/metrics", "/metrics/json", "/metrics/snapshot"):
+                self.assertEqual(server.call("GET", path)[0], 404)
+            self.assertEqual(server.call("GET", "/v1/status")[0], 200)
+        with Server(config='\n[metrics]\npath = "/telemetry"\n') as server:
+            self.assertEqual(server.call("GET", "/metrics")[0], 404)
+            self.assertIn("inferno_build_info", server.call("GET", "/telemetry")[2])
+        for path in ("/health", "metrics", "/a{b}", "/v1/status", ""):
+            with Server(config=f'\n[metrics]\npath = "{path}"\n', wait=False) as server:
+                self.assertEqual(server.process.wait(20), 3, path)
+                self.assertIn("metrics.path", server.log.text())
+
+    def test_a_listener_of_their_own(self):
+        with Server(config='\n[metrics]\nbind = "127.0.0.1:0"\n') as server:
+            url = re.search(r"url=(\S+)", server.log.wait("listening for measurements"))[1]
+            with urllib.request.urlopen(url, timeout=DEADLINE) as reply:
+                self.assertIn(b"inferno_build_info", reply.read())
+            for path in ("/health", "/v1/models", "/v1/status", "/"):
+                with self.assertRaises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(url.replace("/metrics", path), timeout=DEADLINE)
+                self.assertEqual(refused.exception.code, 404)
+                refused.exception.close()
+            self.assertEqual(server.call("GET", "/metrics")[0], 404)
+            self.assertEqual(server.call("GET", "/metrics/json")[0], 404)
+            self.assertEqual(server.call("GET", "/health")[0], 200)
+        for bind, why in (("9090", "ADDRESS:PORT"), ("127.0.0.1:x", "ADDRESS:PORT"), ("0.0.0.0:0", "other machines")):
+            with Server(config=f'\n[metrics]\nbind = "{bind}"\n', wait=False) as server:
+                self.assertIn(server.process.wait(20), (3,))
+                self.assertIn(why, server.log.text())
+
+    def test_failed_credentials_are_counted_by_reason(self):
+        config = '\n[auth]\nmanagement_keys = ["sk-man-1"]\ninference_keys = ["sk-inf-1"]\n'
+        with Server(config=config) as server:
+            self.assertEqual(server.call("GET", "/api/v1/instances")[0], 401)
+            self.assertEqual(server.call("GET", "/api/v1/instances", headers={"X-API-Key": "sk-wrong"})[0], 401)
+            self.assertEqual(server.call("GET", "/api/v1/instances", headers={"X-API-Key": "sk-inf-1"})[0], 403)
+            text = server.call("GET", "/metrics", headers={"X-API-Key": "sk-man-1"})[2]
+            for reason in ("missing", "unknown", "forbidden"):
+                self.assertIn(f'inferno_auth_failures_total{{reason="{reason}"}} 1\n', text)
+
+
+class Packaging(unittest.TestCase):
+    """The board and the alerts ask for what there is."""
+    # up is Prometheus' own; exported_instance is what it makes of our label "instance".
+    FOREIGN_LABELS = {"job", "instance", "exported_instance"}
+
+    def queries(self):
+        board = json.loads((PACKAGING / "grafana" / "inferd.json").read_text())
+        for panel in board["panels"]:
+            for target in panel.get("targets", []):
+                yield target["expr"]
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                yield re.search(r"\((.*), \w+\)", variable["definition"])[1]
+        yield from re.findall(r"expr: (?:>-\n)?((?:.|\n)*?)\n +(?:for|labels):",
+                              (PACKAGING / "prometheus" / "alerts.yml").read_text())
+
+    def test_every_name_and_label_is_exported(self):
+        with Server(config="\n[response_cache]\nenabled = true\n") as server:
+            fake_model(server.models, "m", FAST)
+            with contextlib.closing(server.stream("m", max_tokens=3)) as stream:
+                list(stream.events())
+            text = metrics(server)
+        families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+        samples = {n + s for n, kind in families.items() for s in
+                   (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))}
+        labels = set(re.findall(r'[{,](\w+)="', text)) | {"limit", "reason"} | self.FOREIGN_LABELS
+        queries = list(self.queries())
+        self.assertGreater(len(queries), 50)
+        for query in queries:
+            names = re.findall(r"\b(?:inferno|inferd)_\w+", query)
+            self.assertTrue(names or "up{" in query, query)
+            self.assertLessEqual(set(names), samples, query)
+            used = re.findall(r'(\w+)=~?"', query)
+            for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query):
+                used += [label.strip() for label in group.split(",")]
+            self.assertLessEqual(set(used), labels, query)
+
+    def test_the_boards_queries_are_promql(self):
+        rules = "groups:\n  - name: board\n    rules:\n"
+        for i, query in enumerate(self.queries()):
+            query = " ".join(query.replace("$__rate_interval", "5m").split())
+            rules += f"      - record: query_{i}\n        expr: {json.dumps(query)}\n"
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            file.write(rules)
+            file.flush()
+            code, text = promtool("check", "rules", file.name)
+        self.assertEqual(code, 0, text)
+
+    def test_alerts(self):
+        folder = PACKAGING / "prometheus"
+        self.assertEqual(promtool("check", "rules", str(folder / "alerts.yml"))[0], 0)
+        code, text = promtool("test", "rules", str(folder / "alerts.test.yml"))
+        self.assertEqual(code, 0, text)
 
 
 class Traces(unittest.TestCase):

@@ -99,9 +99,13 @@ const struct api_doc doc_ready = {
 
 const struct api_doc doc_metrics = {
     .tag = "System",
-    .text = "The Prometheus text format, version 0.0.4.",
-    .replies = {TEXT_REPLY(200)},
+    .text = "The Prometheus text format, version 0.0.4; OpenMetrics 1.0 when Accept asks for it.",
+    .replies = {TEXT_REPLY(200), {200, {"application/openmetrics-text", "Text"}}},
 };
+
+const struct api_doc doc_snapshot = {.tag = "System", .replies = {JSON_REPLY(200, "Snapshot")}};
+
+const struct api_doc doc_status = {.tag = "System", .replies = {JSON_REPLY(200, "ServerStatus")}};
 
 const struct api_doc doc_version = {
     .tag = "System",

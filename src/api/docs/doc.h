@@ -42,7 +42,7 @@ struct api_doc {
 /* api/docs */
 extern const struct api_doc doc_openapi, doc_swagger, doc_swagger_redirect, doc_swagger_file;
 /* api/system */
-extern const struct api_doc doc_index, doc_health, doc_live, doc_ready, doc_metrics;
+extern const struct api_doc doc_index, doc_health, doc_live, doc_ready, doc_metrics, doc_snapshot, doc_status;
 /* api/openai, api/models */
 extern const struct api_doc doc_chat, doc_completion, doc_embedding, doc_rerank, doc_backend_inference, doc_upload;
 extern const struct api_doc doc_model_list, doc_model, doc_model_load, doc_model_unload, doc_model_status;

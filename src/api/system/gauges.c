@@ -4,6 +4,7 @@
 #include "api/system/machine.h"
 #include "base/clock.h"
 #include "base/version.h"
+#include "http/ws.h"
 
 static void set_model(struct metrics *metrics, const char *name, const struct instance_status *s)
 {
@@ -41,6 +42,7 @@ static void set_machine(struct app *app)
     if (load.cpu_known)
         metrics_set(app->metrics, METRIC_CPU, NULL, load.cpu_percent);
     metrics_set(app->metrics, METRIC_MEMORY, NULL, (double)load.memory_used);
+    metrics_set(app->metrics, METRIC_MEMORY_TOTAL, NULL, (double)load.memory_total);
     metrics_set(app->metrics, METRIC_PROCESS_MEMORY, NULL, (double)load.process_memory);
 }
 
@@ -54,6 +56,7 @@ void gauges_set(struct app *app, struct arena *arena)
     metrics_set(app->metrics, METRIC_QUEUE_CAPACITY, NULL, (double)app->conf->queue_size);
     metrics_set(app->metrics, METRIC_TOKENS_DECODED, NULL, (double)load.generated);
     metrics_set(app->metrics, METRIC_CONNECTIONS, NULL, (double)http_server_connections(app->server));
+    metrics_set(app->metrics, METRIC_WS_CONNECTIONS, NULL, (double)http_ws_count(app->server));
     metrics_set(app->metrics, METRIC_UPTIME, NULL, (double)(clock_ms() - app->started_ms) / 1000);
     metrics_set(app->metrics, METRIC_BUILD, version, 1);
 }

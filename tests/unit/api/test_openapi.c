@@ -30,6 +30,7 @@ static int describe(void **state)
 {
     (void)state;
     static struct app app;
+    struct err err = ERR_INIT;
     conf_init(&T.conf);
     T.router = http_router_new(NULL);
     app = (struct app){.conf = &T.conf, .router = T.router};
@@ -38,12 +39,12 @@ static int describe(void **state)
     responses_routes(T.router);
     anthropic_routes(T.router);
     models_routes(T.router);
-    metrics_routes(T.router);
     instances_routes(T.router);
     keys_routes(T.router);
     auth_routes(T.router);
     docs_routes(T.router);
     ws_routes(&app);
+    assert_true(metrics_routes(&app, &err));
     T.document = described(false);
     T.paths = json_object_get(T.document, "paths");
     T.schemas = json_object_get(json_object_get(T.document, "components"), "schemas");

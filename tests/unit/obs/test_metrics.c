@@ -7,7 +7,7 @@
 static const char *written(const struct metrics *m, struct buf *out)
 {
     buf_init(out, 64u << 20);
-    metrics_write(m, out);
+    metrics_write(m, METRICS_TEXT, out);
     return buf_view(out).p;
 }
 
