@@ -9,6 +9,7 @@
 #include "api/app.h"
 #include "api/instances/instances.h"
 #include "api/openai/cache.h"
+#include "api/system/check.h"
 #include "api/system/machine.h"
 #include "base/clock.h"
 #include "auth/guess.h"
@@ -483,6 +484,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->fetch = fetch_of(serve);
     app->server = server_new(serve);
     app->machine = machine_new();
+    app->check = check_new(app);
     app->limits = limits_new(LIMIT_SUBJECTS);
     if (serve->conf->response_cache)
         app->cache = cache_new((size_t)serve->conf->response_cache_entries,
@@ -523,6 +525,7 @@ static void release(struct serve *serve)
     users_free(serve->app.users);
     tokens_free(serve->app.tokens);
     guesses_free(serve->app.guesses);
+    check_stop(serve->app.check);
     if (serve->app.store)
         store_close(serve->app.store);
     machine_free(serve->app.machine);
@@ -533,6 +536,7 @@ static void release(struct serve *serve)
     mem_free(serve->app.trusted);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
+    check_free(serve->app.check);
     app_release(&serve->app);
     while (serve->reloaded) {
         struct older_conf *conf = serve->reloaded;

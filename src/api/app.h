@@ -42,6 +42,7 @@ struct app {
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
     struct tracer *tracer;         /* NULL: nothing is traced. See api/traced.h */
+    struct check *check;           /* of the database and the disk, see api/system; NULL until it runs */
     struct machine *machine;       /* load of the machine, sampled by api/system */
     struct http_route ws_rows[2];  /* see api/ws: their paths are configured */
     struct http_route metrics_row; /* see api/system: its path is configured */

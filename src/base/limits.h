@@ -208,6 +208,13 @@
 #define LIMIT_USAGE_BYTES    4096        /* of a reply's usage object; a larger one is not looked at */
 #define LIMIT_UPSTREAM_REPLY (256u << 20) /* a reply that is collected */
 
+/* Health */
+#define LIMIT_HEALTH_CHECK_MS  5000         /* between two looks at the database and the disk */
+#define LIMIT_HEALTH_STORE_MS  10000        /* without an answer of the database for so long, it is lost */
+#define LIMIT_HEALTH_RECENT_MS 300000       /* trouble that long ago is over */
+#define LIMIT_HEALTH_DISK      (256u << 20) /* bytes free for state_dir; fewer is nearly full */
+#define LIMIT_HEALTH_PROBLEMS  16           /* told by /health */
+
 /* Traces */
 #define LIMIT_TRACE_QUEUE    8192      /* spans waiting to be exported; the oldest go */
 #define LIMIT_TRACE_SPAN     (8 * 1024) /* bytes of one as JSON; a longer one is dropped */

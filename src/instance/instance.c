@@ -148,7 +148,7 @@ static void do_start_failed(struct instance *i)
 {
     process_gone(i);
     i->counters.start_failures++;
-    i->failed_ms = clock_ms();
+    i->failed_ms = i->trouble_ms = clock_ms();
     log_error("instance failed", "instance=%s reason=%s", i->name, i->problem.message);
     struct err err = i->problem; /* a waiter may start it anew */
     waiters_settle(i, &err);
@@ -170,6 +170,7 @@ static void do_crashed(struct instance *i)
     if (pause > most)
         pause = first > most ? first : most;
     i->crashes++;
+    i->trouble_ms = clock_ms();
     log_error("instance ended, will be started again", "instance=%s crashes=%u pause_ms=%llu reason=%s", i->name,
               i->crashes, (unsigned long long)pause, i->problem.message);
     deadline_arm(i->all->loop, &i->pause, pause, on_pause_over);

@@ -54,6 +54,7 @@ struct instance {
     unsigned crashes, grace_ms;
     uint64_t memory_estimate, memory_at_stop;
     uint64_t start_ms, ready_ms, failed_ms, queued_ms, last_used_ms;
+    uint64_t trouble_ms; /* of the last failed start or crash */
     struct deadline start, idle, kill, pause;
 
     /* who waits and who uses it */

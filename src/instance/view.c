@@ -58,7 +58,8 @@ void instance_status(const struct instance *i, struct instance_status *ret_statu
                                  .port = i->child ? i->port : 0,
                                  .counters = &i->counters,
                                  .load = i->load,
-                                 .problem = i->problem};
+                                 .problem = i->problem,
+                                 .trouble_ms = i->trouble_ms};
 }
 
 void instances_status(struct instances *all, struct str model_id, struct instance_status *ret_status)

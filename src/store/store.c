@@ -11,6 +11,7 @@
 
 #include <assert.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "obs/log.h"
@@ -28,6 +29,7 @@ struct store {
     bool closing;        /* guarded */
     uv_async_t wake;     /* `ended` has calls */
     size_t unfinished;   /* calls whose on_done has not come */
+    uint64_t failed_ms;  /* when the database failed last */
 };
 
 struct store_call {
@@ -158,9 +160,16 @@ static void call_free(struct store_call *call)
     mem_free(call);
 }
 
+uint64_t store_failed_ms(const struct store *s)
+{
+    return s->failed_ms;
+}
+
 static void finish(struct store *s, struct store_call *call)
 {
     s->unfinished--;
+    if (!call->ok && (call->err.code == ERR_IO || call->err.code == ERR_INSUFFICIENT_STORAGE))
+        s->failed_ms = clock_ms();
     if (call->on_done)
         call->on_done(call->arg, call->ok ? call->results : NULL, call->ok ? NULL : &call->err);
     else if (!call->ok)

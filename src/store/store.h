@@ -74,6 +74,9 @@ struct store_call *store_transact(struct store *store, const struct store_statem
                                   void (*on_done)(void *arg, const struct store_result *results, const struct err *err),
                                   void *arg);
 
+/* clock_ms() when the database itself failed last (ERR_IO, ERR_INSUFFICIENT_STORAGE); 0: it never did. */
+uint64_t store_failed_ms(const struct store *store);
+
 /* The caller is gone: on_done will not be called. The transaction goes on. Not after on_done. */
 void store_call_forget(struct store_call *call);
 

@@ -2,6 +2,7 @@
 import contextlib
 import http.server
 import json
+import os
 import pathlib
 import re
 import signal
@@ -232,6 +233,54 @@ class Measurements(unittest.TestCase):
             text = server.call("GET", "/metrics", headers={"X-API-Key": "sk-man-1"})[2]
             for reason in ("missing", "unknown", "forbidden"):
                 self.assertIn(f'inferno_auth_failures_total{{reason="{reason}"}} 1\n', text)
+
+
+class Health(unittest.TestCase):
+    def test_healthy_as_the_document_has_it(self):
+        with Server() as server:
+            fake_model(server.models, "m", FAST)
+            server.chat("m")
+            status, _, body = server.call("GET", "/health")
+            self.assertEqual((status, body["status"], body["models_loaded"], body["problems"]),
+                             (200, "healthy", ["m"], []))
+            self.assertRegex(body["system"]["uptime"], r"^0h \d+m \d+s$")
+            self.assertRegex(body["system"]["memory_usage"], r"^\d+\.\dGB$")
+            self.assertIsNone(body["system"]["gpu_usage"])
+            self.assertEqual(server.call("GET", "/health/ready")[2], {"status": "ready"})
+
+    def test_a_model_that_does_not_load_or_crashes_degrades(self):
+        with Server() as server:
+            fake_model(server.models, "broken", "no such setting")
+            fake_model(server.models, "m", FAST)
+            self.assertEqual(server.chat("broken")[0], 503)
+            status, _, body = server.call("GET", "/health")
+            self.assertEqual((status, body["status"]), (200, "degraded"))
+            self.assertEqual([(p["component"], p["name"]) for p in body["problems"]], [("model", "broken")])
+            self.assertIn("does not understand", body["problems"][0]["message"])
+            server.chat("m")
+            os.kill(server.status("m")["pid"], signal.SIGKILL)
+            server.until(lambda: {p["name"] for p in server.call("GET", "/health")[2]["problems"]} == {"broken", "m"})
+            self.assertEqual(server.call("GET", "/health/ready")[0], 200)
+
+    def test_without_its_folder_it_is_unhealthy_until_that_is_back(self):
+        with Server() as server:
+            here, away = pathlib.Path(server.folder, "s"), pathlib.Path(server.folder, "away")
+            here.rename(away)
+            server.until(lambda: server.call("GET", "/health")[0] == 503)
+            body = server.call("GET", "/health")[2]
+            self.assertEqual((body["status"], body["problems"][0]["component"]), ("unhealthy", "state_dir"))
+            self.assertEqual(server.call("GET", "/health/ready")[::2], (503, {"status": "unhealthy"}))
+            self.assertEqual(server.call("GET", "/health/live")[0], 200)
+            away.rename(here)
+            server.until(lambda: server.call("GET", "/health")[2]["status"] == "healthy")
+
+    def test_strangers_learn_the_status_only(self):
+        with Server(config='\n[auth]\ninference_keys = ["sk-inf-1"]\n') as server:
+            for headers in ({}, {"X-API-Key": "sk-wrong"}):
+                status, _, body = server.call("GET", "/health", headers=headers)
+                self.assertEqual((status, set(body)), (200, {"status", "version"}))
+            body = server.call("GET", "/health", headers={"X-API-Key": "sk-inf-1"})[2]
+            self.assertIn("system", body)
 
 
 class Packaging(unittest.TestCase):
