@@ -7,13 +7,16 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
 import urllib.error
 import urllib.request
 
-from harness import DEADLINE, Server, fake_model
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "ws"))
+from client import Client  # noqa: E402
+from harness import DEADLINE, Server, fake_model  # noqa: E402
 
 FAST = "tokens_per_second=5000"
 REMOTE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -398,6 +401,21 @@ class Traces(unittest.TestCase):
             self.assertEqual(attributes(missing)["http.response.status_code"], "404")
             self.assertNotIn("gen_ai.request.model", attributes(missing))
             collector.wait(lambda all: sum(s["name"] == "decode" for s in all) == 2)
+
+    def test_chats_of_a_websocket(self):
+        with Collector() as collector, Server(config=collector.config()) as server:
+            fake_model(server.models, "m", FAST)
+            chat = {"type": "chat", "id": "1", "data": {"model": "m", "max_tokens": 3, "messages": [
+                {"role": "user", "content": "hi"}]}}
+            for headers, parent in (({"traceparent": REMOTE}, REMOTE[36:52]), ({}, None)):
+                with Client(server.port, "/ws", headers) as socket:
+                    socket.send(json.dumps(chat))
+                    while json.loads(socket.receive()[1])["type"] != "chat_done":
+                        pass
+                seen = 1 if parent else 2
+                spans = collector.wait(lambda all: sum(s["name"] == "chat m" for s in all) == seen)
+                call = [s for s in spans if s["name"] == "chat m"][-1]
+                self.assertEqual(call.get("parentSpanId"), parent)
 
     def test_the_backend_gets_the_context(self):
         class Echo(http.server.BaseHTTPRequestHandler):

@@ -67,10 +67,51 @@ static void test_series_are_bounded(void **state)
     metrics_free(m);
 }
 
+static void test_openmetrics_names_and_bounds(void **state)
+{
+    static const char *const request[] = {"m", "chat", "200"}, *const chat[] = {"chat"};
+    struct metrics *m = metrics_new();
+    struct buf out;
+    (void)state;
+    metrics_add(m, METRIC_REQUESTS, request, 1);
+    metrics_observe(m, METRIC_REQUEST_SECONDS, chat, 0.7);
+    buf_init(&out, 64u << 20);
+    metrics_write(m, METRICS_OPENMETRICS, &out);
+    const char *text = buf_view(&out).p;
+    assert_non_null(strstr(text, "# TYPE inferno_requests counter\ninferno_requests_total{"));
+    assert_null(strstr(text, "# TYPE inferno_requests_total"));
+    assert_non_null(strstr(text, "{endpoint=\"chat\",le=\"0.5\"} 0\n"));
+    assert_non_null(strstr(text, "{endpoint=\"chat\",le=\"1.0\"} 1\n"));
+    assert_non_null(strstr(text, "{endpoint=\"chat\",le=\"+Inf\"} 1\n"));
+    buf_release(&out);
+    metrics_free(m);
+}
+
+/* A model's name that looks like the label is not taken for it. */
+static void test_totals_by_label(void **state)
+{
+    static const char *const rows[][3] = {
+        {"m", "chat", "200"}, {"m", "chat", "204"}, {"m", "chat", "500"}, {"x\",status=\"2", "chat", "404"}};
+    static const char *const chat[] = {"chat"}, *const other[] = {"other"};
+    struct metrics *m = metrics_new();
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        metrics_add(m, METRIC_REQUESTS, rows[i], 1);
+    assert_true(metrics_total(m, METRIC_REQUESTS) == 4);
+    assert_true(metrics_total_where(m, METRIC_REQUESTS, "status", "2") == 2);
+    metrics_observe(m, METRIC_REQUEST_SECONDS, chat, 1);
+    metrics_observe(m, METRIC_REQUEST_SECONDS, chat, 2);
+    metrics_observe(m, METRIC_REQUEST_SECONDS, other, 4);
+    assert_int_equal(metrics_observations(m, METRIC_REQUEST_SECONDS), 3);
+    assert_true(metrics_total(m, METRIC_REQUEST_SECONDS) == 7);
+    metrics_free(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counter_with_labels),
-                                       cmocka_unit_test(test_histogram_cumulates),
-                                       cmocka_unit_test(test_series_are_bounded)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_counter_with_labels), cmocka_unit_test(test_openmetrics_names_and_bounds),
+        cmocka_unit_test(test_totals_by_label), cmocka_unit_test(test_histogram_cumulates),
+        cmocka_unit_test(test_series_are_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

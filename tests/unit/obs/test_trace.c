@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/limits.h"
 #include "obs/export.h"
 #include "unit/unit.h"
 
@@ -126,6 +127,39 @@ static void test_wrong_options_are_named(void **state)
     loop_release(&loop);
 }
 
+static void on_flushed(void *arg)
+{
+    loop_stop(arg);
+}
+
+/* Nobody listens at port 1: what is too much goes at once, the rest when the time to end has come. */
+static void test_the_queue_is_bounded_and_every_loss_is_counted(void **state)
+{
+    static const char *const none[] = {NULL}, *const full[] = {"queue_full"}, *const far[] = {"unreachable"};
+    struct tracer_options options = {"http://127.0.0.1:1", none, "s", "v", 600000, 1};
+    struct trace_span span = {.name = "a", .kind = TRACE_INTERNAL, .start_ns = 1, .end_ns = 2};
+    struct metrics *metrics = metrics_new();
+    struct loop loop;
+    struct err err;
+    (void)state;
+    loop_init(&loop);
+    struct tracer *tracer = tracer_new(&loop, &options, metrics, &err);
+    assert_non_null(tracer);
+    struct trace_context sampled = trace_begin(NULL, 1), ignored = trace_begin(NULL, 0);
+    for (size_t i = 0; i < LIMIT_TRACE_QUEUE + LIMIT_TRACE_BATCH + 7; i++) {
+        tracer_add(tracer, &sampled, &span);
+        tracer_add(tracer, &ignored, &span);
+    }
+    assert_true(metrics_value(metrics, METRIC_TRACE_DROPPED, full) == 7);
+    tracer_flush(tracer, on_flushed, &loop);
+    loop_run(&loop);
+    assert_true(metrics_value(metrics, METRIC_TRACE_DROPPED, far) == LIMIT_TRACE_QUEUE + LIMIT_TRACE_BATCH);
+    assert_true(metrics_total(metrics, METRIC_TRACE_EXPORTED) == 0);
+    tracer_free(tracer);
+    loop_release(&loop);
+    metrics_free(metrics);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -135,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_sampling_is_the_share),
         cmocka_unit_test(test_otlp_json),
         cmocka_unit_test(test_wrong_options_are_named),
+        cmocka_unit_test(test_the_queue_is_bounded_and_every_loss_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
