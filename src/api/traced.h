@@ -24,7 +24,7 @@ struct str traced_head_lines(const struct trace_context *call, struct arena *are
 struct traced_call {
     struct trace_context context;
     const char *operation, *model; /* model NULL: none was found */
-    struct http_target target; /* the backend; address "": it came to none */
+    struct http_target target;     /* the backend; address "": it came to none */
     int status;
     bool failed;
     bool usage_known;
