@@ -579,11 +579,13 @@ static void batch_gives_up_its_sequence(void **state)
     start_batch(&batch, "in no hurry|", 50);
     gate_await();
     start(&interactive, "now\3|", 20);
-    gate_set(false, 0);
+    gate_set(true, 10); /* enough for the interactive one, not for both */
+    gate_await();
     while (!interactive.done)
         uv_run(&drive.loop.uv, UV_RUN_ONCE);
     assert_false(batch.done);
     assert_string_equal(drive_text(&interactive, 0), "now");
+    gate_set(false, 0);
     loop_run(&drive.loop);
     assert_string_equal(drive_text(&batch, 0), drive_text(&alone, 0));
     drive_reply_release(&alone);
