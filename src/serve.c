@@ -495,6 +495,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     openai_routes(app->router);
     responses_routes(app->router);
     anthropic_routes(app->router);
+    ollama_routes(app->router);
     models_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);

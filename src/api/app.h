@@ -183,6 +183,7 @@ const char *const *api_environment(const char *const *over, struct arena *arena)
 void openai_routes(struct http_router *router);
 void responses_routes(struct http_router *router);
 void anthropic_routes(struct http_router *router);
+void ollama_routes(struct http_router *router);
 void models_routes(struct http_router *router);
 void system_routes(struct http_router *router);
 bool metrics_routes(struct app *app, struct err *err); /* after all others; false: metrics.path cannot be */

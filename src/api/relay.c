@@ -69,3 +69,15 @@ void relay_send(struct relay *relay, const char *name, struct str data)
     if (!http_sse_event(relay->req, name, data) && relay->upstream)
         upstream_pause(relay->upstream);
 }
+
+void relay_send_line(struct relay *relay, const char *type, struct str line)
+{
+    if (!http_reply_started(relay->req)) {
+        http_reply_header(relay->req, "Cache-Control", "no-cache");
+        http_reply_header(relay->req, "X-Accel-Buffering", "no");
+        http_reply_start(relay->req, 200, type, -1);
+        http_reply_on_proceed(relay->req, on_proceed);
+    }
+    if (!http_reply_write(relay->req, line) && relay->upstream)
+        upstream_pause(relay->upstream);
+}

@@ -27,5 +27,7 @@ void relay_start(struct relay *relay);
 /* Sends one event of a stream, which begins with the first one at the latest. A client that reads slowly pauses the
  * call. */
 void relay_send(struct relay *relay, const char *name, struct str data);
+/* The same for a stream of lines of that media type. */
+void relay_send_line(struct relay *relay, const char *type, struct str line);
 
 #endif

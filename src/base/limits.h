@@ -200,6 +200,11 @@
 #define LIMIT_GGUF_STRING  (16u << 20)
 #define LIMIT_GGUF_ARRAY   (64u << 20) /* elements */
 #define LIMIT_GGUF_SHARDS  1024
+#define LIMIT_GGUF_SHOWN   (1u << 20) /* a text that is handed out, such as the chat template */
+
+/* Ollama's API (api/ollama) */
+#define LIMIT_OLLAMA_PULL_MS 100        /* between two looks at a download that is waited for */
+#define LIMIT_OLLAMA_INFO    (16u << 20) /* all that a model's header says of itself */
 
 /* Measurements, internal calls, limits of callers */
 #define LIMIT_SUBJECTS       65536       /* keys, users and addresses whose requests are counted */

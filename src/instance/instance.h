@@ -74,6 +74,10 @@ struct model_settings {
 void instances_load(struct instances *all, const struct model *model, const struct model_settings *settings, bool force,
                     unsigned grace_ms, struct arena *arena, instance_on_lease *on_lease, void *arg);
 
+/* Changes the life of a process that is loaded or being loaded, as instances_load would; without one, or for a model
+ * that somebody else serves, nothing. */
+void instances_keep(struct instances *all, const struct model *model, const struct model_settings *life);
+
 /* Unload: running requests get grace_ms (0: none). Not loaded: on_done at once. on_done may be NULL. */
 void instances_unload(struct instances *all, struct str model_id, unsigned grace_ms,
                       void (*on_done)(void *arg, uint64_t freed_bytes), void *arg);
@@ -100,6 +104,7 @@ struct instance_status {
     unsigned queue_position; /* 1: next; 0: not in the queue */
     uint64_t memory_bytes;   /* measured; 0 when there is no process */
     int64_t last_used;       /* unix seconds; 0: never */
+    int64_t expires_ms;      /* unix milliseconds: when it goes if nobody asks for it; 0: never, or not loaded */
     double load_ms;          /* of the last start; 0: none yet */
     double eta_seconds;      /* until it is loaded, by its progress so far; < 0: nobody knows */
     int pid;                 /* 0: no process */

@@ -41,6 +41,13 @@ static void set_life(struct instance *i, const struct model *m, const struct mod
     instance_set_idle(i);
 }
 
+void instances_keep(struct instances *all, const struct model *model, const struct model_settings *life)
+{
+    struct instance *i = map_get(&all->by_model, str_from(model->id));
+    if (i && i->kind == KIND_IMPLICIT && !instance_needs_start(i) && i->state != INSTANCE_STOPPING)
+        set_life(i, model, life);
+}
+
 void instances_load(struct instances *all, const struct model *model, const struct model_settings *wanted, bool force,
                     unsigned grace_ms, struct arena *arena, instance_on_lease *on_lease, void *arg)
 {

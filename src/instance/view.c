@@ -41,6 +41,16 @@ static double eta_seconds(const struct instance *i)
     return (double)(clock_ms() - i->start_ms) / 1000 * (1 - (double)i->progress) / (double)i->progress;
 }
 
+/* While it is used, as if it were no more from now on. */
+static int64_t expires_ms(const struct instance *i)
+{
+    uint64_t now = clock_ms();
+    if (i->state != INSTANCE_RUNNING || i->policy.pinned || !i->policy.idle_ms || i->kind == KIND_ATTACHED)
+        return 0;
+    uint64_t left = i->idle.due_ms > now ? i->idle.due_ms - now : i->idle.due_ms ? 0 : i->policy.idle_ms;
+    return clock_unix_ms() + (int64_t)left;
+}
+
 void instance_status(const struct instance *i, struct instance_status *ret_status)
 {
     *ret_status =
@@ -52,6 +62,7 @@ void instance_status(const struct instance *i, struct instance_status *ret_statu
                                  .queue_position = queue_position(i),
                                  .memory_bytes = i->child ? child_memory(i->child) : 0,
                                  .last_used = i->last_used,
+                                 .expires_ms = expires_ms(i),
                                  .eta_seconds = eta_seconds(i),
                                  .load_ms = i->ready_ms > i->start_ms ? (double)(i->ready_ms - i->start_ms) : 0,
                                  .pid = i->child ? child_pid(i->child) : 0,

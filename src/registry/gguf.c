@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "base/str.h"
+#include "base/mem.h"
 
 #define MAGIC             0x46554747u
 #define PIECE             65536
@@ -391,13 +391,105 @@ static bool read_header(struct cursor *c, struct gguf *gguf)
     return check_data(c, &h, &sum);
 }
 
-bool gguf_read_memory(const void *bytes, size_t n, const char *name, struct gguf *ret_gguf, struct err *err)
+/* ---- all pairs ---- */
+
+struct walk {
+    void (*on_pair)(void *arg, const struct gguf_pair *pair);
+    void *arg;
+};
+
+static double as_double(uint64_t bits, uint64_t type)
 {
-    struct cursor c = {.fd = -1, .data = bytes, .length = n, .size = n, .name = name, .err = err};
-    return read_header(&c, ret_gguf);
+    uint32_t half = (uint32_t)bits;
+    float small;
+    double large;
+    memcpy(&small, &half, sizeof small);
+    memcpy(&large, &bits, sizeof large);
+    return type == F32 ? (double)small : large;
 }
 
-bool gguf_read(const char *path, struct gguf *ret_gguf, struct err *err)
+static void set_scalar(struct gguf_pair *pair, uint64_t bits, uint64_t type)
+{
+    unsigned unused = 64 - 8u * value_sizes[type];
+    bool is_signed = type == I8 || type == I16 || type == I32 || type == I64;
+    pair->kind = type == BOOL ? GGUF_BOOL : is_integer(type) ? GGUF_INTEGER : GGUF_NUMBER;
+    pair->boolean = bits != 0;
+    pair->integer = is_signed ? (int64_t)(bits << unused) >> unused : (int64_t)bits;
+    pair->number = pair->kind == GGUF_NUMBER ? as_double(bits, type) : 0;
+    if (type == U64 && bits > INT64_MAX) {
+        pair->kind = GGUF_NUMBER;
+        pair->number = (double)bits;
+    }
+}
+
+static bool walk_text(struct cursor *c, const struct walk *walk, struct gguf_pair *pair)
+{
+    uint64_t length;
+    if (!take_number(c, 8, &length))
+        return false;
+    if (length > left(c) || length > LIMIT_GGUF_STRING)
+        return broken(c, "a string is longer than the file, or than 16 MiB");
+    if (length > LIMIT_GGUF_SHOWN) {
+        walk->on_pair(walk->arg, pair);
+        return skip(c, length);
+    }
+    char *text = mem_alloc((size_t)length + 1);
+    bool good = take(c, text, (size_t)length);
+    pair->kind = GGUF_STRING;
+    pair->text = (struct str){text, (size_t)length};
+    if (good)
+        walk->on_pair(walk->arg, pair);
+    mem_free(text);
+    return good;
+}
+
+static bool walk_pair(struct cursor *c, const struct walk *walk)
+{
+    char key[KEY_SIZE];
+    uint64_t type, bits;
+    struct gguf_pair pair = {.key = key, .kind = GGUF_LEFT_OUT};
+    if (!take_string(c, key, sizeof key) || !take_number(c, 4, &type))
+        return false;
+    if (type >= VALUE_TYPES)
+        return broken(c, "a value has an unknown type");
+    if (type == STRING)
+        return walk_text(c, walk, &pair);
+    if (type == ARRAY) {
+        walk->on_pair(walk->arg, &pair);
+        return skip_array(c);
+    }
+    if (!take_number(c, value_sizes[type], &bits))
+        return false;
+    set_scalar(&pair, bits, type);
+    walk->on_pair(walk->arg, &pair);
+    return true;
+}
+
+static bool walk_header(struct cursor *c, void *arg)
+{
+    const struct walk *walk = arg;
+    uint64_t tensors = 0, pairs = 0;
+    bool good = read_counts(c, &tensors, &pairs);
+    for (uint64_t i = 0; i < pairs && good; i++)
+        good = walk_pair(c, walk);
+    return good;
+}
+
+/* ---- where it lies ---- */
+
+static bool read_gguf(struct cursor *c, void *arg)
+{
+    return read_header(c, arg);
+}
+
+static bool with_memory(const void *bytes, size_t n, const char *name, bool (*read)(struct cursor *c, void *arg),
+                        void *arg, struct err *err)
+{
+    struct cursor c = {.fd = -1, .data = bytes, .length = n, .size = n, .name = name, .err = err};
+    return read(&c, arg);
+}
+
+static bool with_file(const char *path, bool (*read)(struct cursor *c, void *arg), void *arg, struct err *err)
 {
     uint8_t piece[PIECE];
     struct stat info;
@@ -409,10 +501,33 @@ bool gguf_read(const char *path, struct gguf *ret_gguf, struct err *err)
         err_set(err, ERR_IO, "%s is not a plain file", path);
     } else {
         struct cursor c = {.fd = fd, .piece = piece, .size = (uint64_t)info.st_size, .name = path, .err = err};
-        good = read_header(&c, ret_gguf);
+        good = read(&c, arg);
     }
     close(fd);
     return good;
+}
+
+bool gguf_read_memory(const void *bytes, size_t n, const char *name, struct gguf *ret_gguf, struct err *err)
+{
+    return with_memory(bytes, n, name, read_gguf, ret_gguf, err);
+}
+
+bool gguf_read(const char *path, struct gguf *ret_gguf, struct err *err)
+{
+    return with_file(path, read_gguf, ret_gguf, err);
+}
+
+bool gguf_walk_memory(const void *bytes, size_t n, const char *name,
+                      void (*on_pair)(void *arg, const struct gguf_pair *pair), void *arg, struct err *err)
+{
+    struct walk walk = {on_pair, arg};
+    return with_memory(bytes, n, name, walk_header, &walk, err);
+}
+
+bool gguf_walk(const char *path, void (*on_pair)(void *arg, const struct gguf_pair *pair), void *arg, struct err *err)
+{
+    struct walk walk = {on_pair, arg};
+    return with_file(path, walk_header, &walk, err);
 }
 
 uint64_t gguf_kv_bytes_per_token(const struct gguf *g)

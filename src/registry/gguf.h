@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 #define GGUF_TEXT 128
 
@@ -33,6 +34,23 @@ bool gguf_read(const char *path, struct gguf *ret_gguf, struct err *err);
 
 /* The same from memory; file_bytes is what the whole file would measure. */
 bool gguf_read_memory(const void *bytes, size_t n, const char *name, struct gguf *ret_gguf, struct err *err);
+
+/* A key and its value. Arrays, and texts of more than LIMIT_GGUF_SHOWN bytes, come without their value. */
+enum gguf_kind { GGUF_INTEGER, GGUF_NUMBER, GGUF_BOOL, GGUF_STRING, GGUF_LEFT_OUT };
+struct gguf_pair {
+    const char *key; /* at most 159 bytes of it, whatever they are */
+    enum gguf_kind kind;
+    int64_t integer;
+    double number;
+    bool boolean;
+    struct str text;
+};
+
+/* Hands out the pairs in the file's order; they are valid during the call. Errors as gguf_read's, perhaps after some
+ * pairs were given. */
+bool gguf_walk(const char *path, void (*on_pair)(void *arg, const struct gguf_pair *pair), void *arg, struct err *err);
+bool gguf_walk_memory(const void *bytes, size_t n, const char *name,
+                      void (*on_pair)(void *arg, const struct gguf_pair *pair), void *arg, struct err *err);
 
 /* Bytes of KV cache one token takes with 16-bit keys and values; 0 when the header does not say enough. */
 uint64_t gguf_kv_bytes_per_token(const struct gguf *gguf);

@@ -38,6 +38,7 @@ static int describe(void **state)
     openai_routes(T.router);
     responses_routes(T.router);
     anthropic_routes(T.router);
+    ollama_routes(T.router);
     models_routes(T.router);
     instances_routes(T.router);
     keys_routes(T.router);
