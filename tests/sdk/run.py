@@ -5,11 +5,22 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "sys"))
-from harness import INFERD, Log, Server  # noqa: E402
+from harness import INFERD, Log, Server, fake_model  # noqa: E402
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
+LOCAL = {"INFERNO_LOCAL__ENABLED": "true", "INFERNO_LOCAL__PORT": "0"}
+
+
+def folder_of(models, folder):
+    """The models as links, so that a client may delete what is in this folder, and two files for that."""
+    for path in pathlib.Path(models).glob("*.gguf"):
+        (pathlib.Path(folder) / path.name).symlink_to(path.resolve())
+    for name in ("unwanted-python", "unwanted-node"):
+        fake_model(folder, name)
+    return folder
 
 
 def main():
@@ -21,8 +32,10 @@ def main():
     try:
         port = re.search(r"port=(\d+)", log.wait("listening")).group(1)
         log.wait("model loaded")
-        with Server(models_dir=models) as server:
-            env = dict(os.environ, INFERD_URL=server.url + "/v1", INFERD_NATIVE_URL=f"http://127.0.0.1:{port}", INFERD_MODEL=MODEL)
+        with tempfile.TemporaryDirectory() as folder, Server(models_dir=folder_of(models, folder), env=LOCAL) as server:
+            local = re.search(r"clients  url=(\S+)", server.log.wait("listening for local clients")).group(1)
+            env = dict(os.environ, INFERD_URL=server.url + "/v1", INFERD_NATIVE_URL=f"http://127.0.0.1:{port}", INFERD_MODEL=MODEL,
+                       INFERD_LOCAL_URL=local.removesuffix("/").removesuffix("/v1"))
             return subprocess.run([str(root / "scripts/sdk.sh"), *sys.argv[1:]], env=env, check=False).returncode
     finally:
         worker.terminate()

@@ -128,7 +128,7 @@ class Server(Program):
         pathlib.Path(self.config).write_text(config)
         self.args = ["serve", "--config", self.config, "--port", "0", "--models-dir", str(self.models), "--state-dir",
                      os.path.join(self.folder, "s"), *args]
-        self.env = dict(os.environ, HOME=self.folder, INFERNO_LOCAL__ENABLED="false", **(env or {}))
+        self.env = {**os.environ, "HOME": self.folder, "INFERNO_LOCAL__ENABLED": "false", **(env or {})}
         self.wait_for_start = wait
         self.process = None
 

@@ -188,6 +188,7 @@ static const char *meaning(int status)
         {415, "The body is of a kind that is not understood"},
         {426, "This path speaks another protocol: see Upgrade"},
         {500, "It failed here"},
+        {501, "This server does not do that"},
         {502, "The backend or node does not answer, or not in HTTP"},
         {429, "Too many: wait as Retry-After says"},
         {503, "Not now: not running, loading, overloaded, or shutting down"},

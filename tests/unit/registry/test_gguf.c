@@ -136,9 +136,87 @@ static void lies_are_refused(void **state)
     }
 }
 
+struct seen {
+    unsigned pairs, left_out;
+    char text[64];
+    int64_t context;
+};
+
+static void see(void *arg, const struct gguf_pair *pair)
+{
+    struct seen *seen = arg;
+    seen->pairs++;
+    seen->left_out += pair->kind == GGUF_LEFT_OUT;
+    if (strcmp(pair->key, "tokenizer.chat_template") == 0)
+        snprintf(seen->text, sizeof seen->text, STR_FMT, STR_ARG(pair->text));
+    if (strcmp(pair->key, "llama.context_length") == 0 && pair->kind == GGUF_INTEGER)
+        seen->context = pair->integer;
+}
+
+static void test_all_pairs_are_handed_out(void **state)
+{
+    (void)state;
+    struct seen seen = {0};
+    struct err err = ERR_INIT;
+    struct buf b;
+    build(&b);
+    assert_true(gguf_walk_memory(b.data, b.len, "t", see, &seen, &err));
+    assert_int_equal(seen.pairs, 9);
+    assert_int_equal(seen.left_out, 1); /* the vocabulary */
+    assert_int_equal(seen.context, 128);
+    assert_string_equal(seen.text, "{{ x }}");
+    for (size_t n = 0; n < 100; n++)
+        assert_false(gguf_walk_memory(b.data, n, "t", see, &seen, &err));
+    buf_release(&b);
+}
+
+/* One value of each kind of number, and a text that is too long to be handed out. */
+static void keep_last(void *arg, const struct gguf_pair *pair)
+{
+    *(struct gguf_pair *)arg = *pair;
+}
+
+static struct gguf_pair pair_of(int type, uint64_t bits, int bytes)
+{
+    struct gguf_pair last = {0};
+    struct err err = ERR_INIT;
+    struct buf b;
+    buf_init(&b, 4 << 20);
+    buf_puts(&b, "GGUF");
+    put(&b, 3, 4);
+    put(&b, 0, 8);
+    put(&b, 1, 8);
+    put_text(&b, "k");
+    put(&b, (uint64_t)type, 4);
+    put(&b, bits, bytes);
+    for (uint64_t i = 0; type == 8 && i < bits; i++)
+        buf_putc(&b, 'x');
+    assert_true(gguf_walk_memory(b.data, b.len, "t", keep_last, &last, &err));
+    buf_release(&b);
+    return last;
+}
+
+static void test_numbers_keep_their_signs(void **state)
+{
+    (void)state;
+    assert_int_equal(pair_of(0, 255, 1).integer, 255);
+    assert_int_equal(pair_of(1, 255, 1).integer, -1);
+    assert_int_equal(pair_of(5, UINT32_MAX, 4).integer, -1);
+    assert_int_equal(pair_of(4, UINT32_MAX, 4).integer, UINT32_MAX);
+    assert_int_equal(pair_of(11, UINT64_MAX, 8).integer, -1);
+    assert_int_equal(pair_of(10, UINT64_MAX, 8).kind, GGUF_NUMBER);
+    assert_true(pair_of(6, 0x3f000000, 4).number == 0.5);
+    assert_true(pair_of(12, 0x3fe0000000000000, 8).number == 0.5);
+    assert_true(pair_of(7, 1, 1).boolean);
+    assert_int_equal(pair_of(8, LIMIT_GGUF_SHOWN, 8).kind, GGUF_STRING);
+    assert_int_equal(pair_of(8, LIMIT_GGUF_SHOWN + 1, 8).kind, GGUF_LEFT_OUT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_pairs_are_handed_out),
+        cmocka_unit_test(test_numbers_keep_their_signs),
         cmocka_unit_test(a_good_header_is_read),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(lies_are_refused),
