@@ -51,8 +51,9 @@ struct engine_info {
     const char *description; /* e.g. "llama 135M Q4_1" */
     const char *architecture;
     const char *quantization;
-    const char *model_name;    /* general.name or "" */
-    const char *chat_template; /* Jinja source or "" */
+    const char *model_name;      /* general.name or "" */
+    const char *chat_template;   /* Jinja source or "" */
+    const char *rerank_template; /* a text with {query} and {document}, or "" */
     const char *bos_text, *eos_text;
     uint64_t weight_bytes, parameters, state_bytes; /* state_bytes: KV and compute buffers */
     unsigned vocabulary;                            /* tokens: the length of a row of logits */
@@ -63,11 +64,11 @@ struct engine_info {
     unsigned sequences, batch, ubatch, threads;
     unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
-    bool add_bos, add_eos;
+    bool add_bos, add_eos, add_sep;
     bool can_trim;       /* a sequence's tail can be dropped (not so for recurrent models) */
     bool embedding_only; /* encoder model: no logits */
-    engine_token bos, eos, fim_prefix, fim_suffix, fim_middle; /* ENGINE_TOKEN_NONE where absent */
-    const void *llama_model;                                   /* for chat_shim.cpp; NULL with the fake engine */
+    engine_token bos, eos, sep, fim_prefix, fim_suffix, fim_middle; /* ENGINE_TOKEN_NONE where absent */
+    const void *llama_model;                                        /* for chat_shim.cpp; NULL with the fake engine */
 };
 
 struct engine;
@@ -115,7 +116,8 @@ struct engine_ops {
      * the next decode; the caller may scribble on them. */
     float *(*logits)(struct engine *engine, unsigned row);
     /* Pooled, not yet normalised embedding of one input, computed in a memory of its own: no sequence is touched. out
-     * holds info->embedding_size floats. FULL: the input is longer than the engine can pool. */
+     * holds info->embedding_size floats; with ENGINE_POOLING_RANK the first is the score. FULL: the input is longer
+     * than the engine can pool. */
     enum engine_status (*embed)(struct engine *engine, const engine_token *tokens, unsigned count, float *out);
     void (*sequence_copy)(struct engine *engine, unsigned from, unsigned to, unsigned length); /* first length tokens */
     bool (*sequence_trim)(struct engine *engine, unsigned sequence, unsigned length); /* keep the first length tokens */

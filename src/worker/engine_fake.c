@@ -9,6 +9,7 @@
  *   vocab=N              at least 260                         context=N   cells shared by all sequences
  *   sequences=N          load_ms=N                            fail_after=N  the N-th decode fails
  *   emoji=1              trim=0: sequences cannot be cut      batch=N     rows of one decode
+ *   rank=1: a cross-encoder, whose score is the share of a document's bytes that the query has, too
  * It keeps no KV, but counts cells as a real cache would. */
 #include <errno.h>
 
@@ -27,7 +28,7 @@
 #define SCORED           8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
-    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch;
+    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch, rank;
 };
 
 struct engine {
@@ -53,7 +54,8 @@ static bool read_setting(struct fake_settings *settings, struct str name, struct
                  {"fail_after", &settings->fail_after, UINT64_MAX},
                  {"emoji", &settings->emoji, 1},
                  {"trim", &settings->trim, 1},
-                 {"batch", &settings->batch, 4096}};
+                 {"batch", &settings->batch, 4096},
+                 {"rank", &settings->rank, 1}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (str_eq(name, str_from(table[i].name)) && str_u64(value, table[i].max, table[i].target))
             return true;
@@ -114,6 +116,7 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
                                         .quantization = "none",
                                         .model_name = "fake",
                                         .chat_template = "",
+                                        .rerank_template = "",
                                         .bos_text = "<bos>",
                                         .eos_text = "<eos>",
                                         .vocabulary = (unsigned)settings.vocab,
@@ -126,10 +129,13 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
                                         .batch = batch,
                                         .ubatch = batch,
                                         .threads = 1,
-                                        .pooling = ENGINE_POOLING_MEAN,
+                                        .pooling = settings.rank ? ENGINE_POOLING_RANK : ENGINE_POOLING_MEAN,
+                                        .add_bos = settings.rank != 0,
+                                        .add_eos = settings.rank != 0,
                                         .can_trim = settings.trim != 0,
                                         .bos = BOS,
                                         .eos = EOS,
+                                        .sep = ENGINE_TOKEN_NONE,
                                         .fim_prefix = ENGINE_TOKEN_NONE,
                                         .fim_suffix = ENGINE_TOKEN_NONE,
                                         .fim_middle = ENGINE_TOKEN_NONE};
@@ -277,6 +283,21 @@ static float *fake_logits(struct engine *engine, unsigned row)
     return engine->logits + (size_t)row * engine->info.vocabulary;
 }
 
+/* Of <bos> query <eos> document <eos>. */
+static float score(const engine_token *tokens, unsigned count)
+{
+    unsigned middle = 0, shared = 0, length = 0;
+    while (middle < count && tokens[middle] != EOS)
+        middle++;
+    for (unsigned i = middle + 1; i + 1 < count; i++, length++)
+        for (unsigned q = 1; q < middle; q++)
+            if (tokens[q] == tokens[i]) {
+                shared++;
+                break;
+            }
+    return length ? (float)shared / (float)length : 0;
+}
+
 static enum engine_status fake_embed(struct engine *engine, const engine_token *tokens, unsigned count, float *out)
 {
     uint64_t h = hash(tokens, count);
@@ -284,6 +305,8 @@ static enum engine_status fake_embed(struct engine *engine, const engine_token *
         return ENGINE_FULL;
     for (unsigned i = 0; i < EMBEDDING; i++, h = h * 6364136223846793005u + 1442695040888963407u)
         out[i] = (float)(int32_t)(h >> 32) / 2147483648.0f;
+    if (engine->settings.rank)
+        out[0] = score(tokens, count);
     pass_time(engine->settings.prefill ? count / (double)engine->settings.prefill : 0);
     return ENGINE_OK;
 }

@@ -202,8 +202,11 @@ static void describe_model(struct engine *engine)
     info->model_name = meta(engine, "general.name");
     const char *chat_template = llama_model_chat_template(engine->model, NULL);
     info->chat_template = chat_template ? chat_template : "";
+    const char *rerank_template = llama_model_chat_template(engine->model, "rerank");
+    info->rerank_template = rerank_template ? rerank_template : "";
     info->bos = llama_vocab_bos(engine->vocab);
     info->eos = llama_vocab_eos(engine->vocab);
+    info->sep = llama_vocab_sep(engine->vocab);
     info->fim_prefix = llama_vocab_fim_pre(engine->vocab);
     info->fim_suffix = llama_vocab_fim_suf(engine->vocab);
     info->fim_middle = llama_vocab_fim_mid(engine->vocab);
@@ -216,6 +219,7 @@ static void describe_model(struct engine *engine)
     info->embedding_size = (unsigned)llama_model_n_embd_out(engine->model);
     info->add_bos = llama_vocab_get_add_bos(engine->vocab);
     info->add_eos = llama_vocab_get_add_eos(engine->vocab);
+    info->add_sep = llama_vocab_get_add_sep(engine->vocab);
     info->can_trim = !llama_model_is_recurrent(engine->model) && !llama_model_is_hybrid(engine->model);
     info->embedding_only = is_encoder(engine);
     info->llama_model = engine->model;

@@ -272,9 +272,9 @@ static bool listen_all(struct serve *serve, struct err *err)
 
 static void open_server(struct serve *serve)
 {
-    static const struct serve_routes *const surfaces[] = {&serve_chat_routes, &serve_completion_routes,
-                                                          &serve_embedding_routes, &serve_native_routes,
-                                                          &serve_stats_routes};
+    static const struct serve_routes *const surfaces[] = {&serve_chat_routes,      &serve_completion_routes,
+                                                          &serve_embedding_routes, &serve_rerank_routes,
+                                                          &serve_native_routes,    &serve_stats_routes};
     struct http_server_options options = {
         .on_request = on_request,
         .on_error = on_error,

@@ -70,7 +70,7 @@ struct serve_routes {
     size_t count;
 };
 extern const struct serve_routes serve_chat_routes, serve_completion_routes, serve_embedding_routes,
-    serve_native_routes, serve_stats_routes;
+    serve_rerank_routes, serve_native_routes, serve_stats_routes;
 
 /* Reads a JSON body for a handler once the model is loaded; otherwise the request is answered here. on_body finds
  * the worker in req->user. */

@@ -1,4 +1,5 @@
-"""Ollama's API over workers on the fake engine: its forms, bad input, faults, how long a model stays, downloads, rights."""
+"""Ollama's API over workers on the fake engine: its forms, bad input, faults, how long a model stays, downloads, rights; and
+reranking by our own worker."""
 import json
 import os
 import pathlib
@@ -251,6 +252,27 @@ class Store(unittest.TestCase):
             (server.models / "below").symlink_to(outside.parent)
             status, _, reply = server.call("DELETE", "/api/delete", {"model": "far"})
             self.assertEqual((status, outside.exists()), (400, True), reply)
+
+
+class Rerank(unittest.TestCase):
+    def test_a_cross_encoder_and_others(self):
+        with Server() as server:
+            fake_model(server.models, "ranker", FAST + ",rank=1")
+            fake_model(server.models, "m", FAST)
+            body = {"query": "abc", "documents": ["xyz", {"text": "cab"}, "axyz"]}
+            for path in ("/v1/rerank", "/v1/reranking", "/rerank"):
+                status, _, reply = server.call("POST", path, {"model": "ranker", **body})
+                self.assertEqual(status, 200, reply)
+                self.assertEqual(reply["results"], [{"index": 1, "relevance_score": 1}, {"index": 2, "relevance_score": 0.25},
+                                                    {"index": 0, "relevance_score": 0}])
+                self.assertEqual(reply["usage"], {"prompt_tokens": 28, "total_tokens": 28})
+            reply = server.call("POST", "/v1/rerank", {"model": "ranker", "top_n": 1, "return_documents": True, **body})[2]
+            self.assertEqual(reply["results"], [{"index": 1, "relevance_score": 1, "document": {"text": "cab"}}])
+            status, _, reply = server.call("POST", "/v1/rerank", {"model": "m", **body})
+            self.assertEqual((status, reply["error"]["code"], reply["error"]["param"]), (400, "not_supported", "model"))
+            status, _, reply = server.call("POST", "/v1/rerank", {"model": "ranker", "query": "q", "documents": ["x" * 5000]})
+            self.assertEqual((status, reply["error"]["param"]), (400, "documents[0]"))
+            self.assertEqual(server.call("POST", "/v1/embeddings", {"model": "ranker", "input": "x"})[0], 400)
 
 
 class Rights(unittest.TestCase):

@@ -155,7 +155,8 @@ const struct api_doc doc_embedding = {
 
 const struct api_doc doc_rerank = {
     .tag = "Inference",
-    .text = MODEL_TEXT,
+    .text = MODEL_TEXT " A model file must be a cross-encoder (pooling type rank); scores are as the model gives them, "
+                       "the higher the better.",
     .bodies = JSON_BODY("RerankRequest"),
     .replies = {JSON_REPLY(200, NULL)},
     .errors = INFERENCE_ERRORS,

@@ -216,6 +216,7 @@ static const struct http_route inference_routes[] = {
     {"POST", "/v1/embeddings", infer, OPENAI, "Embedding vectors of texts", AUTH_INFERENCE, &doc_embedding},
     {"POST", "/v1/rerank", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, &doc_rerank},
     {"POST", "/v1/reranking", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, &doc_rerank},
+    {"POST", "/rerank", infer, OPENAI, "Order documents by relevance", AUTH_INFERENCE, &doc_rerank},
     {"POST", "/v1/score", infer, OPENAI, "Similarity of texts, on backends that score", AUTH_INFERENCE,
      &doc_backend_inference},
     {"POST", "/v1/audio/{what}", infer, OPENAI, "Speech and transcription, on backends that do audio", AUTH_INFERENCE,
