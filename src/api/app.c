@@ -19,6 +19,7 @@ void app_init(struct app *app, struct loop *loop, const struct conf *conf)
     *app = (struct app){.loop = loop, .conf = conf, .started_ms = clock_ms()};
     list_init(&app->catalogue_waiters);
     list_init(&app->event_streams);
+    list_init(&app->pulls);
     list_init(&app->endless);
     list_init(&app->watches);
 }

@@ -28,6 +28,7 @@ struct app {
     struct list watches; /* see api/caller.c */
     struct deadline caller_sweep;
     struct list event_streams, endless; /* see api/instances/events.c */
+    struct list pulls;                  /* see api/ollama/store.c */
     struct http_server *server;
     struct http_router *router;
     struct model_catalogue *catalogue; /* NULL until the first scan; never keep a pointer into it over a turn */

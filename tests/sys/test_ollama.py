@@ -246,6 +246,20 @@ class Store(unittest.TestCase):
             stream.close()
             server.until(lambda: server.call("GET", "/api/v1/models/jobs")[2]["jobs"][0]["status"] == "cancelled")
 
+    def test_leaving_spares_a_download_of_others(self):
+        repos = {}
+        with Hub(repos) as hub, self.server(hub) as server:
+            repos["org/tiny-GGUF"] = self.repo(server.folder)
+            hub.faults["tiny-Q8_0.gguf"] = [{"hold": 10}]
+            self.assertEqual(server.call("POST", "/api/v1/models/download", {"repo": "org/tiny-GGUF"})[0], 202)
+            stream = NDJSON(server.port, "/api/pull", {"model": "org/tiny-GGUF"})
+            self.assertEqual(next(stream.lines())["status"], "pulling manifest")
+            hub.held("tiny-Q8_0.gguf")
+            stream.close()
+            server.call("GET", "/health") # a turn of the loop, which has seen the client leave
+            hub.release()
+            server.until(lambda: server.call("GET", "/api/v1/models/jobs")[2]["jobs"][0]["status"] == "completed")
+
     def test_delete_stays_below_models_dir(self):
         with Server() as server:
             outside = fake_model(os.path.join(server.folder, "outside"), "far", FAST)

@@ -1,7 +1,7 @@
 /* Pull and delete. A pull is a download (registry/fetch.h) that somebody waits for: it is looked at as often as it
- * reports, and cancelled when the last one who waits for it in this way has gone. What it brought lies in the hub's
- * cache, which no catalogue looks into, so that the model is linked into models_dir. Delete takes away only what lies
- * there. */
+ * reports, and cancelled when the last one who waits for it in this way has gone, unless it was begun by other means.
+ * What it brought lies in the hub's cache, which no catalogue looks into, so that the model is linked into models_dir.
+ * Delete takes away only what lies there. */
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -14,11 +14,12 @@
 struct link_job;
 
 struct pull {
-    struct list link; /* of waiting */
+    struct list link; /* of app->pulls */
     struct app *app;
     struct http_req *req;
     struct str name;
     bool stream, ended;
+    bool begun_here; /* the download, by this pull or one that waits or waited beside it */
     int64_t job;
     struct deadline look;
     struct link_job *linking;
@@ -27,14 +28,13 @@ struct pull {
     uint64_t last_done;
 };
 
-static struct list waiting = {&waiting, &waiting}; /* struct pull: of all requests of this loop */
-
-static bool is_waited_for(int64_t job)
+/* Another pull of the same download, or NULL. */
+static const struct pull *beside(struct app *app, int64_t job)
 {
-    list_each (p, &waiting, struct pull, link)
+    list_each (p, &app->pulls, struct pull, link)
         if (p->job == job)
-            return true;
-    return false;
+            return p;
+    return NULL;
 }
 
 static void tell(struct pull *p, const char *status, const struct fetch_job *job)
@@ -205,7 +205,7 @@ static void on_gone(void *arg)
     deadline_cancel(p->app->loop, &p->look);
     if (p->linking)
         p->linking->pull = NULL;
-    if (!p->ended && !p->linking && !is_waited_for(p->job))
+    if (p->begun_here && !p->ended && !p->linking && !beside(p->app, p->job))
         fetch_cancel(p->app->fetch, p->job);
     buf_release(&p->line);
 }
@@ -232,7 +232,8 @@ static bool read_repository(struct str name, struct str *ret_repo, struct str *r
 static void on_pull_body(struct http_req *req, struct str body)
 {
     struct pull *p = req->user;
-    const struct fetch_job *job = NULL;
+    const struct fetch_job *job = NULL, *newest = *fetch_list(p->app->fetch, &req->arena);
+    int64_t last = newest ? newest->id : 0;
     struct str repo, tag;
     struct err err;
     if (ollama_named_read(body, &req->arena, &p->name, &p->stream, &err) && read_repository(p->name, &repo, &tag, &err))
@@ -242,7 +243,9 @@ static void on_pull_body(struct http_req *req, struct str body)
         return;
     }
     p->job = job->id;
-    list_push(&waiting, &p->link);
+    const struct pull *other = beside(p->app, p->job);
+    p->begun_here = job->id > last || (other && other->begun_here);
+    list_push(&p->app->pulls, &p->link);
     buf_init(&p->line, LIMIT_BUF_SURE);
     arena_on_dispose(&req->arena, on_gone, p);
     deadline_arm(p->app->loop, &p->look, LIMIT_OLLAMA_PULL_MS, on_look);
