@@ -7,7 +7,7 @@ import re
 import signal
 import unittest
 
-from harness import Server, Stream, fake_model
+from harness import DEADLINE, Server, Stream, fake_model
 from hub import Hub, Repo
 
 FAST = "tokens_per_second=5000"
@@ -245,6 +245,21 @@ class Store(unittest.TestCase):
             hub.held("tiny-Q8_0.gguf")
             stream.close()
             server.until(lambda: server.call("GET", "/api/v1/models/jobs")[2]["jobs"][0]["status"] == "cancelled")
+
+    def test_a_server_that_ends_says_so(self):
+        repos = {}
+        with Hub(repos) as hub, self.server(hub) as server:
+            repos["org/tiny-GGUF"] = self.repo(server.folder)
+            hub.faults["tiny-Q8_0.gguf"] = [{"hold": 10}]
+            stream = NDJSON(server.port, "/api/pull", {"model": "org/tiny-GGUF"})
+            told = stream.lines()
+            next(told)
+            hub.held("tiny-Q8_0.gguf")
+            server.process.send_signal(signal.SIGTERM)
+            self.assertIn("shutting down", list(told)[-1]["error"])
+            stream.close()
+            hub.release()
+            self.assertEqual(server.process.wait(DEADLINE), 0)
 
     def test_leaving_spares_a_download_of_others(self):
         repos = {}

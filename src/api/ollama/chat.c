@@ -60,6 +60,7 @@ void ollama_keep_apply(struct app *app, const struct caller *caller, struct str 
 
 /* ---- a reply ---- */
 
+/* Whether the model is loaded, and how long the request has waited for that; < 0: not known. */
 static bool is_loaded(const struct call *c, double *ret_load_ms)
 {
     const struct model *model = ollama_model_of(c->relay.app, c->request.name);

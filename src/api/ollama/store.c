@@ -181,6 +181,11 @@ static void on_look(struct deadline *deadline)
     struct pull *p = container_of(deadline, struct pull, look);
     const struct fetch_job *job = fetch_get(p->app->fetch, p->job);
     struct err err;
+    if (http_server_draining(p->app->server)) { /* a drain waits for replies, but not for hours */
+        err_set(&err, ERR_DRAINING, "the server is shutting down; what has come so far is kept");
+        fail(p, &err);
+        return;
+    }
     if (job && (job->status == FETCH_QUEUED || job->status == FETCH_DOWNLOADING)) {
         deadline_arm(p->app->loop, &p->look, LIMIT_OLLAMA_PULL_MS, on_look);
         tell_progress(p, job);
