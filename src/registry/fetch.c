@@ -235,7 +235,9 @@ static void look(struct job *job)
         return;
     job->seen.bytes_total = plan->bytes;
     job->seen.bytes_done = atomic_load(&job->run.done);
-    job->seen.current_file = plan->files[atomic_load(&job->run.current)]->path;
+    const struct fetch_entry *file = plan->files[atomic_load(&job->run.current)];
+    job->seen.current_file = file->path;
+    job->seen.current_sha256 = file->hash_kind == FETCH_SHA256 ? file->hash : "";
 }
 
 static void on_progress(struct deadline *deadline)
@@ -260,7 +262,7 @@ static void on_progress(struct deadline *deadline)
 static void end(struct job *job, enum fetch_status status)
 {
     job->seen.status = status;
-    job->seen.current_file = "";
+    job->seen.current_file = job->seen.current_sha256 = "";
     job->seen.completed_at = clock_unix();
     deadline_arm(job->fetch->loop, &job->forget, LIMIT_FETCH_KEPT_MS, on_forget);
     log_info("download ended", "job=%lld repo=%s status=%s bytes=%llu problem=%s", (long long)job->seen.id,
@@ -478,6 +480,7 @@ static struct job *add_job(struct fetch *fetch, struct str repo, struct str tag,
                                    .tag = mem_strndup(tag.n ? tag.p : "", tag.n),
                                    .format = format,
                                    .current_file = "",
+                                   .current_sha256 = "",
                                    .problem = "",
                                    .model_path = "",
                                    .created_at = clock_unix()};

@@ -19,6 +19,7 @@ struct fetch_job {
     enum fetch_status status;
     uint64_t bytes_done, bytes_total; /* total 0: not known yet */
     const char *current_file;         /* "" */
+    const char *current_sha256;       /* of its whole content, in hex; "" where the hub does not say it */
     const char *problem;              /* why it failed; "" */
     int64_t created_at, completed_at; /* unix seconds; 0: not yet */
     const char *model_path;           /* of the (first) model file once completed; "" */

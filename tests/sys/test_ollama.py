@@ -243,6 +243,10 @@ class Store(unittest.TestCase):
             stream = NDJSON(server.port, "/api/pull", {"model": "org/tiny-GGUF"})
             self.assertEqual(next(stream.lines())["status"], "pulling manifest")
             hub.held("tiny-Q8_0.gguf")
+            progress = next(line for line in stream.lines() if "total" in line)
+            self.assertEqual(progress["status"], "pulling tiny-Q8_0.gguf")
+            self.assertEqual(progress["digest"], "sha256:" + repos["org/tiny-GGUF"].hash("tiny-Q8_0.gguf"))
+            self.assertEqual(progress["total"], len(repos["org/tiny-GGUF"].files["tiny-Q8_0.gguf"]))
             stream.close()
             server.until(lambda: server.call("GET", "/api/v1/models/jobs")[2]["jobs"][0]["status"] == "cancelled")
 

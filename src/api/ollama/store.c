@@ -46,7 +46,12 @@ static void tell(struct pull *p, const char *status, const struct fetch_job *job
     json_begin(&j, &p->line);
     json_open_object(&j, NULL);
     json_put_string(&j, "status", status);
-    if (job && job->bytes_total) {
+    if (job && *job->current_sha256) {
+        char digest[80];
+        snprintf(digest, sizeof digest, "sha256:%s", job->current_sha256);
+        json_put_string(&j, "digest", digest);
+    }
+    if (job && job->bytes_total) { /* of all files */
         json_put_int(&j, "total", (int64_t)job->bytes_total);
         json_put_int(&j, "completed", (int64_t)job->bytes_done);
     }
