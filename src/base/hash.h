@@ -11,7 +11,7 @@
 void hash_sha256(const void *bytes, size_t n, unsigned char out[HASH_SHA256_SIZE]);
 #define HASH_SHA1_SIZE 20
 void hash_sha1(const void *bytes, size_t n, unsigned char out[HASH_SHA1_SIZE]); /* for protocols that ask for it */
-char *hash_hex(const unsigned char *bytes, size_t n, char *out); /* out holds 2n + 1; returns out */
-void hash_base64(struct buf *out, const void *bytes, size_t n);  /* RFC 4648 section 4, padded */
+char *hash_hex(const unsigned char *bytes, size_t n, char *out);                /* out holds 2n + 1; returns out */
+void hash_base64(struct buf *out, const void *bytes, size_t n);                 /* RFC 4648 section 4, padded */
 
 #endif

@@ -16,36 +16,36 @@
 #define LIMIT_PIPELINE_BYTES (64 * 1024)   /* unread bytes held while a request is being answered */
 
 /* HTTP: ours */
-#define LIMIT_UNSENT_BYTES    (256 * 1024)  /* a stream with more unsent stops its producer */
-#define LIMIT_STALL_MS        30000         /* a stream that makes no progress for so long is closed */
-#define LIMIT_PING_MS         15000         /* SSE comment when nothing flows */
-#define LIMIT_HEAD_MS         10000         /* default of server.header_timeout_seconds */
-#define LIMIT_BODY_MS         60000         /* longest pause between two pieces of a request body */
-#define LIMIT_CONNECTIONS     65536         /* most connections one listener may be told to hold */
-#define LIMIT_POOL_IDLE       64            /* idle upstream connections kept for one target */
-#define LIMIT_CONNECT_MS      5000          /* connecting to an upstream */
-#define LIMIT_LINGER_MS       2000          /* reading on after the last reply, so that the client gets to see it */
-#define LIMIT_DISCARD_BYTES   (256 * 1024)  /* unwanted body bytes read before the connection is given up */
-#define LIMIT_REPLY_BYTES     (1024u << 20) /* unsent bytes of one connection, all told */
-#define LIMIT_POOL_IDLE_MS    4000          /* idle upstream connections are closed before the upstream does it */
-#define LIMIT_INTERIM_REPLIES 16            /* 1xx replies skipped before a final one */
-#define LIMIT_SSE_EVENT       (16u << 20)   /* one event as a reader of streams takes it */
-#define LIMIT_ROUTE_SEGMENTS  24            /* of a route's pattern */
-#define LIMIT_SENDFILE_TURN   (1u << 20)    /* file bytes sent before others get their turn */
-#define LIMIT_BACKLOG         1024          /* connections the kernel holds until they are accepted */
-#define LIMIT_FORM_PARTS      64            /* of a multipart form, until the one looked for */
-#define LIMIT_WS_MESSAGE      (1u << 20)    /* default of websocket.max_message_kb */
-#define LIMIT_WS_MESSAGE_MAX  (64u << 20)   /* largest websocket.max_message_kb */
-#define LIMIT_WS_PING_MS      30000         /* default of websocket.ping_seconds */
-#define LIMIT_WS_MISSES       2             /* pings in a row that may stay without an answer */
-#define LIMIT_WS_CLOSE_MS     5000          /* for the client's answer to our close frame */
-#define LIMIT_WS_REASON       123           /* bytes of a close reason */
-#define LIMIT_WS_STREAMS      256           /* largest websocket.max_streams */
-#define LIMIT_WS_SUBSCRIPTIONS 16           /* of one WebSocket */
-#define LIMIT_WS_ID           128           /* bytes of a message's id */
-#define LIMIT_WS_BAD          10            /* messages in a row that make no sense */
-#define LIMIT_WS_HEARTBEAT_MS 30000         /* of the older dialect */
-#define LIMIT_WS_PROGRESS_MS  200           /* between two reports of a model's progress */
+#define LIMIT_UNSENT_BYTES     (256 * 1024)  /* a stream with more unsent stops its producer */
+#define LIMIT_STALL_MS         30000         /* a stream that makes no progress for so long is closed */
+#define LIMIT_PING_MS          15000         /* SSE comment when nothing flows */
+#define LIMIT_HEAD_MS          10000         /* default of server.header_timeout_seconds */
+#define LIMIT_BODY_MS          60000         /* longest pause between two pieces of a request body */
+#define LIMIT_CONNECTIONS      65536         /* most connections one listener may be told to hold */
+#define LIMIT_POOL_IDLE        64            /* idle upstream connections kept for one target */
+#define LIMIT_CONNECT_MS       5000          /* connecting to an upstream */
+#define LIMIT_LINGER_MS        2000          /* reading on after the last reply, so that the client gets to see it */
+#define LIMIT_DISCARD_BYTES    (256 * 1024)  /* unwanted body bytes read before the connection is given up */
+#define LIMIT_REPLY_BYTES      (1024u << 20) /* unsent bytes of one connection, all told */
+#define LIMIT_POOL_IDLE_MS     4000          /* idle upstream connections are closed before the upstream does it */
+#define LIMIT_INTERIM_REPLIES  16            /* 1xx replies skipped before a final one */
+#define LIMIT_SSE_EVENT        (16u << 20)   /* one event as a reader of streams takes it */
+#define LIMIT_ROUTE_SEGMENTS   24            /* of a route's pattern */
+#define LIMIT_SENDFILE_TURN    (1u << 20)    /* file bytes sent before others get their turn */
+#define LIMIT_BACKLOG          1024          /* connections the kernel holds until they are accepted */
+#define LIMIT_FORM_PARTS       64            /* of a multipart form, until the one looked for */
+#define LIMIT_WS_MESSAGE       (1u << 20)    /* default of websocket.max_message_kb */
+#define LIMIT_WS_MESSAGE_MAX   (64u << 20)   /* largest websocket.max_message_kb */
+#define LIMIT_WS_PING_MS       30000         /* default of websocket.ping_seconds */
+#define LIMIT_WS_MISSES        2             /* pings in a row that may stay without an answer */
+#define LIMIT_WS_CLOSE_MS      5000          /* for the client's answer to our close frame */
+#define LIMIT_WS_REASON        123           /* bytes of a close reason */
+#define LIMIT_WS_STREAMS       256           /* largest websocket.max_streams */
+#define LIMIT_WS_SUBSCRIPTIONS 16            /* of one WebSocket */
+#define LIMIT_WS_ID            128           /* bytes of a message's id */
+#define LIMIT_WS_BAD           10            /* messages in a row that make no sense */
+#define LIMIT_WS_HEARTBEAT_MS  30000         /* of the older dialect */
+#define LIMIT_WS_PROGRESS_MS   200           /* between two reports of a model's progress */
 
 /* Buffers */
 #define LIMIT_BUF_SURE (256 * 1024) /* a buffer no larger is small: no memory for it ends the process */
@@ -128,7 +128,7 @@
 #define LIMIT_ENVIRONMENT            (4u << 20) /* bytes of a process's environment that are looked at */
 #define LIMIT_HELP_TEXT              (4u << 20) /* what a program prints for --help */
 #define LIMIT_INSTANCES              1024       /* named instances */
-#define LIMIT_BACKEND_KEY        512 /* bytes of a backend's own key */
+#define LIMIT_BACKEND_KEY            512        /* bytes of a backend's own key */
 #define LIMIT_NODES                  64
 #define LIMIT_NODE_POLL_MS           2000        /* between two looks at another node */
 #define LIMIT_NODE_CALL_MS           10000       /* for a node's answer to a management call */
@@ -159,9 +159,9 @@
 #define LIMIT_ENDED_TOKENS     100000 /* ended before their time and not expired yet */
 #define LIMIT_USERS            10000
 #define LIMIT_USER_NAME        64
-#define LIMIT_PASSWORD         256 /* bytes */
-#define LIMIT_PASSWORD_JOBS    2   /* Argon2id computations at once */
-#define LIMIT_PASSWORD_WAITING 64  /* and waiting for their turn */
+#define LIMIT_PASSWORD         256   /* bytes */
+#define LIMIT_PASSWORD_JOBS    2     /* Argon2id computations at once */
+#define LIMIT_PASSWORD_WAITING 64    /* and waiting for their turn */
 #define LIMIT_GUESSERS         4096  /* addresses or names whose failures are counted */
 #define LIMIT_GUESSES          10    /* failed credentials of an address ... */
 #define LIMIT_GUESSES_MS       60000 /* ... within this time; then it waits for the rest of it */
@@ -203,14 +203,14 @@
 #define LIMIT_GGUF_SHOWN   (1u << 20) /* a text that is handed out, such as the chat template */
 
 /* Ollama's API (api/ollama) */
-#define LIMIT_OLLAMA_PULL_MS 100        /* between two looks at a download that is waited for */
+#define LIMIT_OLLAMA_PULL_MS 100         /* between two looks at a download that is waited for */
 #define LIMIT_OLLAMA_INFO    (16u << 20) /* all that a model's header says of itself */
 
 /* Measurements, internal calls, limits of callers */
-#define LIMIT_SUBJECTS       65536       /* keys, users and addresses whose requests are counted */
-#define LIMIT_METRIC_SERIES  4096        /* of one family; what goes beyond is "other" */
-#define LIMIT_METRIC_LABELS  4096        /* bytes of one series' labels */
-#define LIMIT_USAGE_BYTES    4096        /* of a reply's usage object; a larger one is not looked at */
+#define LIMIT_SUBJECTS       65536        /* keys, users and addresses whose requests are counted */
+#define LIMIT_METRIC_SERIES  4096         /* of one family; what goes beyond is "other" */
+#define LIMIT_METRIC_LABELS  4096         /* bytes of one series' labels */
+#define LIMIT_USAGE_BYTES    4096         /* of a reply's usage object; a larger one is not looked at */
 #define LIMIT_UPSTREAM_REPLY (256u << 20) /* a reply that is collected */
 
 /* Health */
@@ -221,15 +221,15 @@
 #define LIMIT_HEALTH_PROBLEMS  16           /* told by /health */
 
 /* Traces */
-#define LIMIT_TRACE_QUEUE    8192      /* spans waiting to be exported; the oldest go */
+#define LIMIT_TRACE_QUEUE    8192       /* spans waiting to be exported; the oldest go */
 #define LIMIT_TRACE_SPAN     (8 * 1024) /* bytes of one as JSON; a longer one is dropped */
-#define LIMIT_TRACE_TEXT     256       /* bytes of an attribute that a client chose; more are cut */
-#define LIMIT_TRACE_BATCH    512       /* spans of one request to the collector */
-#define LIMIT_TRACE_TRIES    5         /* of one batch; then it is dropped */
-#define LIMIT_TRACE_CALL_MS  10000     /* for the collector's answer */
-#define LIMIT_TRACE_PAUSE_MS 30000     /* longest pause between two tries */
-#define LIMIT_TRACE_FLUSH_MS 2000      /* for what is left when the server ends */
-#define LIMIT_TRACE_HEADERS  32        /* of observability.otlp_headers */
+#define LIMIT_TRACE_TEXT     256        /* bytes of an attribute that a client chose; more are cut */
+#define LIMIT_TRACE_BATCH    512        /* spans of one request to the collector */
+#define LIMIT_TRACE_TRIES    5          /* of one batch; then it is dropped */
+#define LIMIT_TRACE_CALL_MS  10000      /* for the collector's answer */
+#define LIMIT_TRACE_PAUSE_MS 30000      /* longest pause between two tries */
+#define LIMIT_TRACE_FLUSH_MS 2000       /* for what is left when the server ends */
+#define LIMIT_TRACE_HEADERS  32         /* of observability.otlp_headers */
 
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)

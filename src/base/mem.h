@@ -13,7 +13,7 @@
  * instead of going back and forth to the kernel. Once, at the start. */
 void mem_setup(void);
 
-void mem_require(const void *memory); /* somebody else's allocation: NULL ends the process as below */
+void mem_require(const void *memory);        /* somebody else's allocation: NULL ends the process as below */
 void *mem_alloc(size_t size);                /* uninitialised; never NULL; release with mem_free */
 void *mem_calloc(size_t count, size_t size); /* zeroed; ends the process on overflow too */
 void *mem_realloc(void *old, size_t size);

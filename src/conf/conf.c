@@ -669,9 +669,10 @@ bool conf_finish(struct conf *conf, struct err *err)
     if (!*conf->database_path)
         conf->database_path = arena_printf(&conf->arena, "%s/inferd.db", conf->state_dir);
     if (conf->auth_enabled && !conf->api_key_enabled && !conf->jwt_enabled)
-        return err_set(err, ERR_CONFIG,
-                       "'security.auth_enabled' needs 'security.api_key_enabled' or 'security.jwt_enabled': else nobody "
-                       "could call");
+        return err_set(
+            err, ERR_CONFIG,
+            "'security.auth_enabled' needs 'security.api_key_enabled' or 'security.jwt_enabled': else nobody "
+            "could call");
     if (conf->ubatch_size > conf->batch_size)
         return err_set(err, ERR_CONFIG,
                        "'backend_config.ubatch_size' (%lld) must not exceed 'backend_config.batch_size' (%lld)",
