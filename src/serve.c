@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "api/app.h"
+#include "api/batch/pool.h"
 #include "api/instances/instances.h"
 #include "api/openai/cache.h"
 #include "api/system/check.h"
@@ -486,6 +487,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     app->machine = machine_new();
     app->check = check_new(app);
     app->limits = limits_new(LIMIT_SUBJECTS);
+    app->batch_pool = batch_pool_new(app, (unsigned)serve->conf->batch_concurrency);
     if (serve->conf->response_cache)
         app->cache = cache_new((size_t)serve->conf->response_cache_entries,
                                (uint64_t)serve->conf->response_cache_memory_mb << 20,
@@ -496,6 +498,7 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     responses_routes(app->router);
     anthropic_routes(app->router);
     ollama_routes(app->router);
+    batch_routes(app->router);
     models_routes(app->router);
     instances_routes(app->router);
     keys_routes(app->router);
@@ -535,6 +538,7 @@ static void release(struct serve *serve)
     metrics_free(serve->app.metrics);
     limits_free(serve->app.limits);
     mem_free(serve->app.trusted);
+    batch_pool_free(serve->app.batch_pool);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
     check_free(serve->app.check);

@@ -39,6 +39,7 @@ struct app {
     uint64_t started_ms;
     struct metrics *metrics;
     struct limits *limits;
+    struct batch_pool *batch_pool; /* see api/batch/pool.h */
     struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
@@ -185,6 +186,7 @@ void openai_routes(struct http_router *router);
 void responses_routes(struct http_router *router);
 void anthropic_routes(struct http_router *router);
 void ollama_routes(struct http_router *router);
+void batch_routes(struct http_router *router);
 void models_routes(struct http_router *router);
 void system_routes(struct http_router *router);
 bool metrics_routes(struct app *app, struct err *err); /* after all others; false: metrics.path cannot be */

@@ -668,6 +668,8 @@ bool conf_finish(struct conf *conf, struct err *err)
         conf->instances_dir = arena_printf(&conf->arena, "%s/instances", conf->state_dir);
     if (!*conf->database_path)
         conf->database_path = arena_printf(&conf->arena, "%s/inferd.db", conf->state_dir);
+    if (!*conf->batch_files_dir)
+        conf->batch_files_dir = arena_printf(&conf->arena, "%s/files", conf->state_dir);
     if (conf->auth_enabled && !conf->api_key_enabled && !conf->jwt_enabled)
         return err_set(
             err, ERR_CONFIG,

@@ -15,19 +15,24 @@ const char *openai_error_type(const struct err *err)
     return "server_error";
 }
 
+void openai_error_put(struct json *j, const char *key, const struct err *err)
+{
+    json_open_object(j, key);
+    json_put_string(j, "message", err->message);
+    json_put_string(j, "type", openai_error_type(err));
+    json_put_string(j, "param", *err->param ? err->param : NULL);
+    json_put_string(j, "code", err_wire_code(err->code));
+    if (*err->details)
+        json_put_raw(j, "details", str_from(err->details));
+    json_close(j);
+}
+
 void openai_error_write(struct buf *out, const struct err *err)
 {
     struct json j;
     json_begin(&j, out);
     json_open_object(&j, NULL);
-    json_open_object(&j, "error");
-    json_put_string(&j, "message", err->message);
-    json_put_string(&j, "type", openai_error_type(err));
-    json_put_string(&j, "param", *err->param ? err->param : NULL);
-    json_put_string(&j, "code", err_wire_code(err->code));
-    if (*err->details)
-        json_put_raw(&j, "details", str_from(err->details));
-    json_close(&j);
+    openai_error_put(&j, "error", err);
     json_close(&j);
     json_finish(&j);
 }
