@@ -2,8 +2,6 @@
 
 #include "base/limits.h"
 
-#define BOUNDARY_MAX 70 /* RFC 2046 */
-
 bool http_multipart_is(struct str type)
 {
     struct str rest = type;
@@ -61,14 +59,28 @@ static struct str find(struct str text, struct str what)
     return at ? (struct str){at, (size_t)(text.p + text.n - at)} : STR_NONE;
 }
 
+struct str http_multipart_boundary(struct str content_type, struct err *err)
+{
+    struct str boundary = parameter(content_type, STR("boundary"));
+    if (boundary.p && boundary.n > 0 && boundary.n <= HTTP_BOUNDARY_MAX)
+        return boundary;
+    err_set(err, ERR_BAD_REQUEST, "the Content-Type names no boundary of 1 to %d bytes", HTTP_BOUNDARY_MAX);
+    return STR_NONE;
+}
+
+struct str http_multipart_parameter(struct str lines, struct str name)
+{
+    return parameter(part_header(lines, STR("content-disposition")), name);
+}
+
 bool http_multipart_find(struct str body, struct str content_type, struct str name, struct str *ret_content,
                          struct err *err)
 {
-    char mark[BOUNDARY_MAX + 5];
-    struct str boundary = parameter(content_type, STR("boundary"));
+    char mark[HTTP_BOUNDARY_MAX + 5];
+    struct str boundary = http_multipart_boundary(content_type, err);
     *ret_content = STR_NONE;
-    if (!boundary.p || boundary.n == 0 || boundary.n > BOUNDARY_MAX)
-        return err_set(err, ERR_BAD_REQUEST, "the Content-Type names no boundary of 1 to %d bytes", BOUNDARY_MAX);
+    if (!boundary.p)
+        return false;
     snprintf(mark, sizeof mark, "\r\n--" STR_FMT, STR_ARG(boundary));
     struct str delimiter = str_from(mark), first = {mark + 2, delimiter.n - 2};
     struct str rest = str_starts(body, first) ? (struct str){body.p + first.n, body.n - first.n} : STR_NONE;
@@ -81,7 +93,7 @@ bool http_multipart_find(struct str body, struct str content_type, struct str na
         if (!end.p || !content.p || content.p + 4 > end.p)
             return err_set(err, ERR_BAD_REQUEST, "the form breaks off: part %u has no end", parts + 1);
         struct str lines = {rest.p, (size_t)(content.p - rest.p)};
-        struct str field = parameter(part_header(lines, STR("content-disposition")), STR("name"));
+        struct str field = http_multipart_parameter(lines, STR("name"));
         if (field.p && str_eq(field, name)) {
             *ret_content = (struct str){content.p + 4, (size_t)(end.p - content.p) - 4};
             return true;

@@ -13,4 +13,13 @@ bool http_multipart_is(struct str content_type);
 bool http_multipart_find(struct str body, struct str content_type, struct str name, struct str *ret_content,
                          struct err *err);
 
+/* The pieces that both readers of forms share. */
+#define HTTP_BOUNDARY_MAX 70 /* RFC 2046 */
+
+/* The boundary that the Content-Type names, 1 to HTTP_BOUNDARY_MAX bytes; STR_NONE and *err otherwise. */
+struct str http_multipart_boundary(struct str content_type, struct err *err);
+
+/* A parameter ("name", "filename") of a part's Content-Disposition among its header lines; STR_NONE: there is none. */
+struct str http_multipart_parameter(struct str lines, struct str name);
+
 #endif

@@ -39,6 +39,7 @@ static int describe(void **state)
     responses_routes(T.router);
     anthropic_routes(T.router);
     ollama_routes(T.router);
+    batch_routes(T.router);
     models_routes(T.router);
     instances_routes(T.router);
     keys_routes(T.router);
