@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "api/app.h"
+#include "api/batch/batches.h"
 #include "api/batch/pool.h"
 #include "api/instances/instances.h"
 #include "api/openai/cache.h"
@@ -153,6 +154,7 @@ static void on_end_signal(uv_signal_t *handle, int number)
     if (serve->signals > 2)
         _exit(128 + number);
     api_end_endless(&serve->app);
+    batches_stop(serve->app.batches);
     http_server_drain(serve->app.server, first ? (unsigned)serve->conf->shutdown_grace_seconds * 1000 : 0, on_drained,
                       serve);
     log_info(first ? "draining" : "ending now", "signal=%d connections=%zu", number,
@@ -507,7 +509,8 @@ static bool start(struct serve *serve, const char *program, struct err *err)
     docs_routes(app->router);
     ws_routes(app);
     http_router_guard(app->router, api_guard);
-    if (!metrics_routes(app, err) || !load_certificate(serve, err) || !listen_all(serve, err))
+    app->batches = batches_new(app, err);
+    if (!app->batches || !metrics_routes(app, err) || !load_certificate(serve, err) || !listen_all(serve, err))
         return false;
     instances_begin(app->instances);
     app_refresh_catalogue(app, 0, &serve->arena, warm_all, serve);
@@ -523,6 +526,7 @@ static void release(struct serve *serve)
     tls_context_free(serve->tls);
     if (serve->app.fetch)
         fetch_free(serve->app.fetch, NULL, NULL);
+    batches_stop(serve->app.batches);
     instances_free(serve->app.instances);
     deadline_cancel(&serve->loop, &serve->app.caller_sweep);
     keys_free(serve->app.keys);
@@ -541,6 +545,7 @@ static void release(struct serve *serve)
     batch_pool_free(serve->app.batch_pool);
     close_signals(serve);
     loop_release(&serve->loop); /* also lets a running scan end */
+    batches_free(serve->app.batches);
     check_free(serve->app.check);
     app_release(&serve->app);
     while (serve->reloaded) {

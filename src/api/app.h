@@ -40,6 +40,7 @@ struct app {
     struct metrics *metrics;
     struct limits *limits;
     struct batch_pool *batch_pool; /* see api/batch/pool.h */
+    struct batches *batches;       /* see api/batch/batches.h */
     struct cache *cache;          /* of replies; NULL: off */
     struct http_network *trusted; /* server.trusted_proxies */
     size_t trusted_count;
@@ -115,6 +116,12 @@ struct caller {
 /* Whether what the caller came with still counts: neither expired nor revoked, its user not gone. Some 100 ns: may be
  * asked for every event of a stream. NULL (nothing was needed) is valid for ever. */
 bool caller_still_valid(struct app *app, const struct caller *caller);
+
+/* Who works on without a request: a stored key's bearer, a user, the bearer of some key of the configuration. All in
+ * arena; NULL: the key's user, or the user, may not call any more. Whether the right has ended: caller_still_valid. */
+const struct caller *api_caller_of_key(const struct app *app, struct arena *arena, const struct key *key);
+const struct caller *api_caller_of_user(const struct app *app, struct arena *arena, struct str user_id);
+const struct caller *api_caller_of_configuration(struct arena *arena);
 
 /* Failed credentials are counted by address. false: it failed too often and was answered with 429. */
 bool api_guess_allowed(struct app *app, struct http_req *req);

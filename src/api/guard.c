@@ -12,6 +12,8 @@
 #include "instance/backend.h"
 #include "obs/log.h"
 
+#define TOKEN_VERSION_ANY (-1) /* see struct caller */
+
 struct entry {
     struct app *app;
     struct http_req *req;
@@ -118,48 +120,74 @@ static bool is_change(const struct http_req *req, unsigned access)
 
 /* ---- who it is ---- */
 
-static const char *copy(struct http_req *req, const char *text)
+static const char *copy(struct arena *arena, const char *text)
 {
-    return text ? arena_strdup(&req->arena, text) : NULL;
+    return text ? arena_strdup(arena, text) : NULL;
 }
 
-static void set_user(struct http_req *req, struct caller *caller, const struct user *user)
+static void set_user(struct arena *arena, struct caller *caller, const struct user *user)
 {
-    caller->user_id = copy(req, user->id);
-    caller->user_name = copy(req, user->name);
+    caller->user_id = copy(arena, user->id);
+    caller->user_name = copy(arena, user->name);
     caller->is_user = true;
     caller->role = user->role;
     caller->permissions &= permission_effective(role_permissions(user->role));
 }
 
-/* NULL: its user may not call any more. */
-static struct caller *caller_of_key(const struct app *app, struct http_req *req, const struct key *key)
+const struct caller *api_caller_of_key(const struct app *app, struct arena *arena, const struct key *key)
 {
     const struct user *user = key->user_id ? users_get(app->users, str_from(key->user_id)) : NULL;
     if (key->user_id && (!user || user->disabled))
         return NULL;
-    struct caller *caller = arena_calloc(&req->arena, sizeof *caller);
+    struct caller *caller = arena_calloc(arena, sizeof *caller);
     *caller = (struct caller){.key_id = key->id,
                               .scopes = key->scopes,
                               .permissions = permission_effective(key->scopes),
                               .all_instances = key->mode == KEY_ALLOW_ALL,
-                              .user_id = key->public_id ? copy(req, key->public_id) : "system",
-                              .user_name = copy(req, key->name),
+                              .user_id = key->public_id ? copy(arena, key->public_id) : "system",
+                              .user_name = copy(arena, key->name),
                               .role = key->scopes & AUTH_MANAGEMENT ? ROLE_ADMIN : ROLE_SERVICE,
-                              .models = copy(req, key->models),
+                              .models = copy(arena, key->models),
                               .limits = key->limits,
                               .priority = key->priority,
                               .expires_at = key->expires_at,
                               .key_generation = key->generation,
                               .made_by_key = key->made_by != 0};
     if (user)
-        set_user(req, caller, user);
+        set_user(arena, caller, user);
     if (key->mode == KEY_PER_INSTANCE && key->instance_count) {
-        int64_t *ids = arena_alloc(&req->arena, key->instance_count * sizeof *ids);
+        int64_t *ids = arena_alloc(arena, key->instance_count * sizeof *ids);
         memcpy(ids, key->instance_ids, key->instance_count * sizeof *ids);
         caller->instance_ids = ids;
         caller->instance_count = key->instance_count;
     }
+    return caller;
+}
+
+const struct caller *api_caller_of_user(const struct app *app, struct arena *arena, struct str user_id)
+{
+    const struct user *user = users_get(app->users, user_id);
+    if (!user || user->disabled)
+        return NULL;
+    struct caller *caller = arena_calloc(arena, sizeof *caller);
+    *caller = (struct caller){.permissions = permission_effective(AUTH_ALL),
+                              .all_instances = true,
+                              .by_token = true,
+                              .token_version = TOKEN_VERSION_ANY};
+    set_user(arena, caller, user);
+    caller->scopes = caller->permissions;
+    return caller;
+}
+
+const struct caller *api_caller_of_configuration(struct arena *arena)
+{
+    struct caller *caller = arena_calloc(arena, sizeof *caller);
+    *caller = (struct caller){.scopes = AUTH_INFERENCE,
+                              .permissions = permission_effective(AUTH_INFERENCE),
+                              .all_instances = true,
+                              .user_id = "system",
+                              .user_name = "system",
+                              .role = ROLE_SERVICE};
     return caller;
 }
 
@@ -197,7 +225,7 @@ static struct caller *caller_of_token(const struct app *app, struct http_req *re
     if (user && !claims->has_permissions)
         caller->permissions = permission_effective(AUTH_ALL); /* its role now, not when it was issued */
     if (user)
-        set_user(req, caller, user);
+        set_user(&req->arena, caller, user);
     caller->scopes = caller->permissions;
     return caller;
 }
@@ -249,7 +277,8 @@ static void judge(const struct entry *e, const struct caller *caller)
 
 static void judge_key(const struct entry *e, const struct key *key)
 {
-    const struct caller *caller = key && e->app->conf->api_key_enabled ? caller_of_key(e->app, e->req, key) : NULL;
+    const struct caller *caller =
+        key && e->app->conf->api_key_enabled ? api_caller_of_key(e->app, &e->req->arena, key) : NULL;
     if (caller)
         judge(e, caller);
     else
@@ -374,7 +403,7 @@ static void on_identified(void *arg, const struct key *key, const struct err *er
     if (err)
         call->on_caller(call->arg, NULL, err);
     else
-        identified(call, good ? caller_of_key(call->app, call->req, key) : NULL, "Invalid API key");
+        identified(call, good ? api_caller_of_key(call->app, &call->req->arena, key) : NULL, "Invalid API key");
 }
 
 void api_identify(struct app *app, struct http_req *req, struct str presented,

@@ -53,7 +53,7 @@ struct batch_item *batch_item_new(struct batch_source *source)
     return item;
 }
 
-static void item_free(struct batch_item *item)
+void batch_item_drop(struct batch_item *item)
 {
     list_remove(&item->link);
     arena_dispose(&item->arena);
@@ -68,7 +68,7 @@ static void on_held_long_enough(struct deadline *deadline)
 /* Whether the refusal ends by itself, and soon enough for the item. */
 static bool can_wait(struct batch_item *item, const struct err *err)
 {
-    if (err->code != ERR_RATE_LIMIT_EXCEEDED && err->code != ERR_SERVER_OVERLOADED)
+    if (err->code != ERR_RATE_LIMIT_EXCEEDED && err->code != ERR_SERVER_OVERLOADED && err->code != ERR_DRAINING)
         return false;
     uint64_t now = clock_ms();
     if (!item->refused_ms)
@@ -117,7 +117,7 @@ static void on_end(void *arg, const struct err *err)
         err = &told;
     }
     source->on_done(source, item, item->reply, err);
-    item_free(item);
+    batch_item_drop(item);
 }
 
 static const struct upstream_events events = {.on_event = on_event, .on_reply = on_reply, .on_end = on_end};
@@ -149,21 +149,20 @@ static struct batch_item *take(struct batch_source *source)
     return item;
 }
 
+/* A source may close itself when it is asked. */
 static struct batch_item *take_in_turn(struct batch_pool *pool)
 {
-    struct list *first = pool->sources.next, *at = first;
-    while (at != &pool->sources) {
-        struct batch_source *source = container_of(at, struct batch_source, link);
-        struct batch_item *item = take(source);
-        list_remove(at);
-        list_push(&pool->sources, at);
-        if (item)
-            return item;
-        at = pool->sources.next;
-        if (at == first)
-            break;
+    struct batch_item *item = NULL;
+    size_t count = 0;
+    list_each (source, &pool->sources, struct batch_source, link)
+        count++;
+    while (count-- > 0 && !list_empty(&pool->sources) && !item) {
+        struct batch_source *source = list_first(&pool->sources, struct batch_source, link);
+        list_remove(&source->link);
+        list_push(&pool->sources, &source->link);
+        item = take(source);
     }
-    return NULL;
+    return item;
 }
 
 static void pump(struct loop_soon *soon)
@@ -200,11 +199,11 @@ void batch_source_close(struct batch_source *source)
     list_remove(&source->link);
     deadline_cancel(pool->app->loop, &source->hold);
     while (!list_empty(&source->running)) {
-        item_free(list_first(&source->running, struct batch_item, link));
+        batch_item_drop(list_first(&source->running, struct batch_item, link));
         pool->running--;
     }
     while (!list_empty(&source->refused))
-        item_free(list_first(&source->refused, struct batch_item, link));
+        batch_item_drop(list_first(&source->refused, struct batch_item, link));
     batch_source_wake(source);
     source->pool = NULL;
 }

@@ -17,7 +17,8 @@ struct batch_item {
     const struct caller *caller;
     struct str address;
     const char *request_id;
-    size_t number;       /* the source's own */
+    size_t number;       /* the source's own, */
+    struct str label;    /* and this */
     uint64_t refused_ms; /* first time; 0: never */
     struct str reply;
 };
@@ -46,5 +47,6 @@ void batch_source_close(struct batch_source *source);      /* its items are canc
 bool batch_source_busy(const struct batch_source *source); /* items run, or wait to be run again */
 
 struct batch_item *batch_item_new(struct batch_source *source);
+void batch_item_drop(struct batch_item *item); /* one that next() made and does not return */
 
 #endif
