@@ -7,6 +7,7 @@ import pathlib
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import Server, fake_model
@@ -356,6 +357,27 @@ class Background(unittest.TestCase):
             self.assertEqual((done["status"], done["expires_at"]), ("expired", done["created_at"] + 2))
             self.assertTrue(done["expired_at"])
             self.assertLess(done["request_counts"]["completed"], 500)
+
+    def test_interactive_requests_do_not_feel_a_batch(self):
+        def median_ms(server):
+            times = []
+            for _ in range(15):
+                began = time.monotonic()
+                self.assertEqual(server.chat("m", "quick", max_tokens=20, ignore_eos=True)[0], 200)
+                times.append((time.monotonic() - began) * 1000)
+            return sorted(times)[len(times) // 2]
+
+        with Server() as server:
+            fake_model(server.models, "m", "tokens_per_second=500,sequences=4")
+            client = Client(server)
+            alone = median_ms(server)
+            number = client.create(jsonl(line(i, max_tokens=100) for i in range(2000)))
+            server.until(lambda: sum(s["is_processing"] for s in server.slots()) == 4)
+            beside = median_ms(server)
+            self.assertEqual(client.batch(number)["status"], "in_progress")
+            self.assertLess(beside, alone * 1.25 + 10)  # one step of the batch was on its way
+            self.assertEqual(client.batch(number)["request_counts"]["failed"], 0)
+            client.good("POST", f"/v1/batches/{number}/cancel")
 
     def test_batches_share(self):
         with Server(config="\n[batch]\nconcurrency = 4\n") as server:
