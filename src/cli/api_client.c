@@ -28,6 +28,7 @@ struct api_client {
     uv_signal_t interrupt;
     /* the call that runs */
     struct http_call *call;
+    const char *content_type; /* of the request; NULL: JSON */
     struct buf *body;
     struct http_sse_reader events;
     bool (*on_data)(void *arg, struct str data);
@@ -164,9 +165,12 @@ static bool run_call(struct api_client *api, const char *method, const char *pat
         .on_head = on_head, .on_data = on_bytes, .on_end = on_end, .on_error = on_failure};
     const char *key = getenv("INFERD_API_KEY");
     char lines[1024];
-    int n =
-        snprintf(lines, sizeof lines, "Accept: */*\r\n%s%s%s%s", request.n ? "Content-Type: application/json\r\n" : "",
-                 key && *key ? "Authorization: Bearer " : "", key && *key ? key : "", key && *key ? "\r\n" : "");
+    int n = snprintf(lines, sizeof lines, "Accept: */*\r\n%s%s%s%s%s%s", request.n ? "Content-Type: " : "",
+                     !request.n          ? ""
+                     : api->content_type ? api->content_type
+                                         : "application/json",
+                     request.n ? "\r\n" : "", key && *key ? "Authorization: Bearer " : "", key && *key ? key : "",
+                     key && *key ? "\r\n" : "");
     if (n >= (int)sizeof lines)
         return err_set(err, ERR_USAGE, "INFERD_API_KEY is too long");
     api->done = api->interrupted = api->failed_stream = false;
@@ -190,6 +194,15 @@ bool api_client_call(struct api_client *api, const char *method, const char *pat
     api->body = body;
     api->on_data = NULL;
     return run_call(api, method, path, request, err);
+}
+
+json_t *api_client_form(struct api_client *api, const char *path, const char *content_type, struct str form,
+                        struct err *err)
+{
+    api->content_type = content_type;
+    json_t *document = api_client_json(api, "POST", path, form, err);
+    api->content_type = NULL;
+    return document;
 }
 
 json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request,

@@ -21,6 +21,10 @@ bool api_client_call(struct api_client *api, const char *method, const char *pat
 json_t *api_client_json(struct api_client *api, const char *method, const char *path, struct str request,
                         struct err *err);
 
+/* A POST of another content type than JSON. */
+json_t *api_client_form(struct api_client *api, const char *path, const char *content_type, struct str form,
+                        struct err *err);
+
 /* A streamed call: on_data for each event's data but [DONE]; false from it ends the call. Ctrl-C ends the stream, not
  * the program: then the call succeeds and *ret_interrupted is true. */
 bool api_client_stream(struct api_client *api, const char *method, const char *path, struct str request,

@@ -10,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from harness import Server, fake_model
+from harness import INFERD, Server, fake_model, run_cli
 
 FAST = "tokens_per_second=5000"
 SLOW = "tokens_per_second=20"
@@ -432,6 +432,52 @@ class Background(unittest.TestCase):
         finally:
             subprocess.run(["umount", folder], check=False)
             os.rmdir(folder)
+
+
+class Command(unittest.TestCase):
+    def test_prompts_and_requests(self):
+        with Server() as server:
+            fake_model(server.models, "m", FAST)
+            file = pathlib.Path(server.folder) / "prompts"
+            file.write_text('one\n\n{"messages": [{"role": "user", "content": "two"}], "max_tokens": 3}\n'
+                            + json.dumps(line(7)) + "\n")
+            status, out, err = run_cli("batch", str(file), "--model", "m", url=server.url)
+            self.assertEqual(status, 0, err)
+            self.assertEqual({json.loads(l)["custom_id"] for l in out.splitlines()}, {"line-1", "line-3", "c7"})
+            self.assertIn("completed: 3 of 3 answered, 0 failed", err)
+            number = err.split()[1]
+            status, out, err = run_cli("batch", "--resume", number, "--json", "--output", str(file) + ".out", url=server.url)
+            self.assertEqual((status, err), (0, ""))
+            self.assertEqual(json.loads(out)["request_counts"]["completed"], 3)
+            self.assertEqual(len(pathlib.Path(str(file) + ".out").read_text().splitlines()), 3)
+            for endpoint in ("completions", "/v1/embeddings"):
+                self.assertEqual(run_cli("batch", "-", "-m", "m", "--endpoint", endpoint, url=server.url, stdin="a\nb")[0], 0)
+
+    def test_what_goes_wrong(self):
+        with Server() as server:
+            fake_model(server.models, "m", FAST)
+            for args, stdin, status, words in (
+                    (("-",), "x", 2, "line 1: it names no model"), (("-", "-m", "m"), "{x", 2, "line 1"),
+                    (("-", "-m", "m"), "\n", 2, "no lines"), (("/none", "-m", "m"), "", 2, "/none"), ((), "", 2, "one file"),
+                    (("-", "--endpoint", "x"), "", 2, "endpoint"), (("--resume", "batch_x"), "", 1, "No such batch"),
+                    (("-", "-m", "none"), "x", 1, "1 failed")):
+                result = run_cli("batch", *args, url=server.url, stdin=stdin)
+                self.assertEqual(result[0], status, result)
+                self.assertIn(words, result[2])
+
+    def test_interrupted_it_goes_on(self):
+        with Server() as server:
+            fake_model(server.models, "m", "tokens_per_second=20")
+            with subprocess.Popen([INFERD, "batch", "-", "-m", "m"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, INFERD_URL=server.url)) as command:
+                command.stdin.write("\n".join("abcdefgh" * 9 for _ in range(400)))
+                command.stdin.close()
+                number = command.stderr.readline().split()[1]
+                command.stderr.readline() # the first report: it watches
+                command.send_signal(2)
+                self.assertEqual(command.wait(10), 130)
+                self.assertIn(f"inferd batch --resume {number}", command.stderr.read())
+            self.assertEqual(Client(server).batch(number)["status"], "in_progress")
 
 
 if __name__ == "__main__":
