@@ -102,7 +102,8 @@ class Program:
         """(status, headers, parsed body or text)"""
         connection = self.connection()
         data = body if isinstance(body, (bytes, str)) else None if body is None else json.dumps(body)
-        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        with contextlib.suppress(BrokenPipeError):  # answered before all of a large body was sent
+            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
         reply = connection.getresponse()
         text = reply.read()
         connection.close()
