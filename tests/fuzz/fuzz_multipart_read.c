@@ -26,7 +26,8 @@ static bool read_form(struct str body, struct str type, size_t stride, struct bu
     buf_init(out, 1 << 20);
     bool good = http_form_reader_init(&reader, type, &events, out, &err);
     for (size_t i = 0; good && i < body.n; i += stride)
-        good = http_form_reader_feed(&reader, (struct str){body.p + i, body.n - i < stride ? body.n - i : stride}, &err);
+        good =
+            http_form_reader_feed(&reader, (struct str){body.p + i, body.n - i < stride ? body.n - i : stride}, &err);
     good = good && http_form_reader_end(&reader, &err);
     http_form_reader_release(&reader);
     return good;
