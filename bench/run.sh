@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # `make bench`: the gateway beside nginx, the worker beside llama-server and llama-bench; both sides in one run, ratios
 # with their spread. Nothing else should use the machine meanwhile.
-#   bench/run.sh [gateway|worker]
+#   bench/run.sh [gateway|worker|batch]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
 models=$(scripts/models.sh)
+if [ "$what" = batch ]; then
+    exec python3 bench/batch.py build "$models/SmolLM2-135M-Instruct.Q4_1.gguf"
+fi
 if [ "$what" != worker ]; then
     state=$(mktemp -d)
     trap 'rm -rf "$state"' EXIT

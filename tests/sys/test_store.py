@@ -6,6 +6,7 @@ import subprocess
 import unittest
 
 from harness import Server, fake_model
+from test_batch import Client, jsonl, line
 
 PG = str(pathlib.Path(__file__).resolve().parents[1] / "pg.sh")
 
@@ -55,6 +56,23 @@ class Postgres(unittest.TestCase):
             self.assertEqual(ask(previous_response_id=turns[0]["id"])[0], 200)
             status, _, body = ask(previous_response_id=turns[3]["id"])
             self.assertEqual((status, body["error"]["code"]), (400, "previous_response_not_found"))
+
+    def test_a_batch_goes_on_after_a_kill(self):
+        with Server(config=f'[database]\npath = "{self.url}"\n[batch]\nconcurrency = 4\n') as server:
+            fake_model(server.models, "m", "tokens_per_second=400")
+            client = Client(server)
+            number = client.create(jsonl(line(i) for i in range(100)))
+            server.until(lambda: client.batch(number)["request_counts"]["completed"] >= 20)
+            server.process.kill()
+            server.process.wait()
+            server.start()
+            done = client.end(number)
+            self.assertEqual(done["request_counts"], {"total": 100, "completed": 100, "failed": 0})
+            self.assertEqual(len({l["custom_id"] for l in client.lines(done["output_file_id"])}), 100)
+            files = client.good("GET", "/v1/files?limit=1")
+            self.assertEqual(client.good("GET", f"/v1/files?limit=1&after={files['last_id']}")["has_more"], False)
+            self.assertEqual([b["id"] for b in client.good("GET", "/v1/batches?order=asc")["data"]], [number])
+            self.assertEqual(client.good("DELETE", f"/v1/files/{done['input_file_id']}")["deleted"], True)
 
 
 if __name__ == "__main__":
