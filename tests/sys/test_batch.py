@@ -355,7 +355,14 @@ class Background(unittest.TestCase):
             done = client.end(number)
             self.assertEqual((done["status"], done["expires_at"]), ("expired", done["created_at"] + 2))
             self.assertTrue(done["expired_at"])
-            self.assertLess(done["request_counts"]["completed"], 500)
+            counts = done["request_counts"]
+            self.assertLess(counts["completed"], 500)
+            self.assertEqual(counts["completed"] + counts["failed"], 500)
+            answered = {l["custom_id"] for l in client.lines(done["output_file_id"])} if done["output_file_id"] else set()
+            late = client.lines(done["error_file_id"])
+            self.assertEqual({l["error"]["code"] for l in late}, {"batch_expired"})
+            self.assertEqual(sorted(answered | {l["custom_id"] for l in late}), sorted(f"c{i}" for i in range(500)))
+            self.assertEqual(len(answered) + len(late), 500)
 
     def test_interactive_requests_do_not_feel_a_batch(self):
         def median_ms(server):

@@ -5,9 +5,9 @@
  * again. So a daemon that is killed loses what ran and nothing else, and the store hears of the beginning and the end
  * only. Everything that blocks is one job at a time (`busy`); advance() looks what comes next.
  *
- * Invariants: `input`, the outputs' second halves and `read` belong to the job while one is busy, but for lines[].done,
- * which nobody changes after the scan. Lines with a number below `next` are done, ready, running, or pending. Once
- * `over`, nothing is started. */
+ * Invariants: `input`, the outputs' second halves and `read` belong to the job while one is busy, but for the `done` of
+ * lines below `next`, which the loop sets and no job looks at before the end. Lines with a number below `next` are
+ * done, ready, running, or pending. Once `over`, nothing is started. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 #include "api/batch/pool.h"
 #include "base/clock.h"
 #include "base/json_copy.h"
+#include "base/json_scan.h"
 #include "base/mem.h"
 #include "obs/log.h"
 #include "openai/error.h"
@@ -224,9 +225,71 @@ static void tell_end(struct batch *b)
     batch_ask(b->all->app, &b->asks, statements, count, on_end_told, b);
 }
 
+static struct line *read_line(const struct batch *b, size_t number)
+{
+    const struct batch_line *at = &b->input.lines[number];
+    struct line *line = mem_alloc(sizeof *line + at->length);
+    *line = (struct line){.number = number, .length = at->length};
+    if (pread(b->input_fd, line->text, at->length, (off_t)at->offset) == (ssize_t)at->length)
+        return line;
+    mem_free(line);
+    return NULL;
+}
+
+static void write_expired(struct buf *out, const struct line *line)
+{
+    struct json_scan id = {.key = "custom_id"};
+    struct json j;
+    json_scan((struct str){line->text, line->length}, &id, 1, NULL);
+    json_begin(&j, out);
+    json_open_object(&j, NULL);
+    json_put_null(&j, "id");
+    json_put_raw(&j, "custom_id", id.raw.p ? id.raw : STR("null"));
+    json_put_null(&j, "response");
+    json_open_object(&j, "error");
+    json_put_string(&j, "code", "batch_expired");
+    json_put_string(&j, "message", "the batch's completion window ended before this request was answered");
+    json_close(&j);
+    json_close(&j);
+    json_finish(&j);
+    buf_putc(out, '\n');
+}
+
+static bool write_refused(struct batch *b)
+{
+    struct batch_output *refused = &b->outputs[REFUSED];
+    if (!batch_output_write(refused, &b->job_err))
+        return false;
+    b->counts[REFUSED] += refused->writing_lines;
+    refused->writing_lines = 0;
+    buf_clear(&refused->writing);
+    return true;
+}
+
+/* What was not answered in time is told line by line. */
+static bool expire_rest(struct batch *b)
+{
+    struct batch_output *refused = &b->outputs[REFUSED];
+    buf_clear(&refused->writing);
+    refused->writing_lines = 0;
+    for (size_t i = 0; i < b->input.count; i++) {
+        struct line *line = b->input.lines[i].done ? NULL : read_line(b, i);
+        if (!line)
+            continue;
+        write_expired(&refused->writing, line);
+        refused->writing_lines++;
+        mem_free(line);
+        if (refused->writing.len > LIMIT_BATCH_AHEAD && !write_refused(b))
+            return false;
+    }
+    return write_refused(b);
+}
+
 static void finish_files(struct loop_job *job)
 {
     struct batch *b = batch_of(job);
+    if (b->end == BATCH_EXPIRED && !expire_rest(b))
+        return;
     for (size_t i = 0; i < OUTPUTS; i++)
         batch_output_finish(&b->outputs[i], b->paths[i], &b->job_err);
     if (!files_sync_folder(b->all->app->conf->batch_files_dir))
@@ -238,6 +301,7 @@ static void on_files_finished(struct loop_job *job)
     struct batch *b = batch_of(job);
     if (!job_is_done(b))
         return;
+    b->row.failed = (int64_t)b->counts[REFUSED];
     if (b->job_err.code != ERR_NONE) {
         b->over = false;
         fail(b, &b->job_err);
@@ -391,23 +455,13 @@ static void on_done(struct batch_source *source, const struct batch_item *item, 
         struct batch_output *output = &b->outputs[err ? REFUSED : SUCCEEDED];
         write_outcome(&output->pending, item, line, err);
         output->pending_lines++;
+        b->input.lines[item->number].done = true;
     }
     arena_dispose(&arena);
     advance(b);
 }
 
 /* ---- lines and outcomes ---- */
-
-static struct line *read_line(const struct batch *b, size_t number)
-{
-    const struct batch_line *at = &b->input.lines[number];
-    struct line *line = mem_alloc(sizeof *line + at->length);
-    *line = (struct line){.number = number, .length = at->length};
-    if (pread(b->input_fd, line->text, at->length, (off_t)at->offset) == (ssize_t)at->length)
-        return line;
-    mem_free(line);
-    return NULL;
-}
 
 static void read_ahead(struct loop_job *job)
 {
