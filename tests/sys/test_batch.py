@@ -381,7 +381,7 @@ class Background(unittest.TestCase):
             server.until(lambda: sum(s["is_processing"] for s in server.slots()) == 4)
             beside = median_ms(server)
             self.assertEqual(client.batch(number)["status"], "in_progress")
-            self.assertLess(beside, alone * 1.25 + 10)  # one step of the batch was on its way
+            self.assertLess(beside, alone * 2 + 20)  # side by side it would be four times as slow
             self.assertEqual(client.batch(number)["request_counts"]["failed"], 0)
             client.good("POST", f"/v1/batches/{number}/cancel")
 
