@@ -201,9 +201,69 @@ def ws(build):
                   f"{' (' + pathlib.Path(model).name + ')' if model else ' (fake engine)'}: x {spread(ratios)}")
 
 
+# ---- batches beside interactive requests ----
+
+def post(port, path, body, content_type="application/json"):
+    import urllib.request
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": content_type})
+    with urllib.request.urlopen(request) as reply:
+        return json.loads(reply.read())
+
+
+def chat_of(content, tokens):
+    return {"model": "bench", "messages": [{"role": "user", "content": content}], "max_tokens": tokens, "temperature": 0,
+            "ignore_eos": True}
+
+
+def latencies(port, count):
+    """Milliseconds of short chats, one after another."""
+    times = []
+    for i in range(count):
+        begin = time.monotonic()
+        post(port, "/v1/chat/completions", chat_of(f"Say something about the number {i}.", 16))
+        times.append((time.monotonic() - begin) * 1000)
+    return times
+
+
+def start_batch(port, lines):
+    text = "\n".join(json.dumps({"custom_id": str(i), "method": "POST", "url": "/v1/chat/completions",
+                                 "body": chat_of(f"Tell me a story about {i} birds.", 64)}) for i in range(lines))
+    form = ('--X\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--X\r\nContent-Disposition: form-data; '
+            f'name="file"; filename="b"\r\n\r\n{text}\r\n--X--\r\n').encode()
+    file = post(port, "/v1/files", form, "multipart/form-data; boundary=X")
+    return post(port, "/v1/batches", {"input_file_id": file["id"], "endpoint": "/v1/chat/completions",
+                                      "completion_window": "24h"})["id"]
+
+
+def batch(build):
+    model, port = os.environ.get("MODEL"), BASE + 1
+    if not model:
+        print("set MODEL to a GGUF file")
+        return
+    with Running() as run:
+        os.symlink(model, run.folder / "bench.gguf")
+        run.inferd(build / "inferd", port, "", core=[])
+        latencies(port, 5)
+        alone, beside, medians = [], [], []
+        for _ in range(ROUNDS):
+            quiet = latencies(port, 25)
+            number = start_batch(port, 2000)
+            time.sleep(1)
+            busy = latencies(port, 25)
+            post(port, f"/v1/batches/{number}/cancel", {})
+            time.sleep(1)
+            alone += quiet
+            beside += busy
+            medians.append(statistics.median(busy) / statistics.median(quiet))
+        p99 = [sorted(times)[int(len(times) * 0.99) - 1] for times in (alone, beside)]
+        print(f"interactive chats beside a batch, of the same alone ({len(alone)} each): median x {spread(medians)}, "
+              f"p99 x {p99[1] / p99[0]:.2f} ({p99[0]:.0f} and {p99[1]:.0f} ms)")
+
+
 def main():
     build = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build").resolve()
-    parts = {"tls": tls, "guard": guard, "ws": ws}
+    parts = {"tls": tls, "guard": guard, "ws": ws, "batch": batch}
     for name in sys.argv[2:] or parts:
         print(f"== {name}", flush=True)
         parts[name](build)

@@ -112,7 +112,7 @@ static const struct user *apply(struct change *c)
 /* A statement that found no row, though the user is here, was kept from taking the last admin. */
 static void explain(const struct change *c, bool stored, struct err *err)
 {
-    if (c->kind == CHANGE_CREATE && err->code == ERR_CONFLICT)
+    if (c->entry && c->kind == CHANGE_CREATE && err->code == ERR_CONFLICT)
         err_set_param(err, ERR_CONFLICT, "username", "There is a user '%s' already.", c->entry->user.name);
     else if (stored && users_get(c->users, str_from(c->id)))
         err_set(err, ERR_CONFLICT, "No admin who may log in would be left: make another one first.");

@@ -215,7 +215,7 @@ bool ollama_format_write(const struct ollama_fields *fields, struct json *out, s
     bool schema = json_is_object(fields->format);
     if (!fields->format || json_is_null(fields->format) || (word.p && word.n == 0))
         return true;
-    if (!schema && !str_eq(word, STR("json")))
+    if (!schema && !(word.p && str_eq(word, STR("json"))))
         return refuse(err, ERR_INVALID_PARAMETERS, "format", "must be \"json\" or a JSON schema");
     json_open_object(out, "response_format");
     json_put_string(out, "type", schema ? "json_schema" : "json_object");

@@ -59,7 +59,7 @@ static void look(struct loop_job *job)
 
 static bool mentions(struct str text, const char *word)
 {
-    return text.n && memmem(text.p, text.n, word, strlen(word));
+    return text.p && text.n && memmem(text.p, text.n, word, strlen(word));
 }
 
 static void put_capabilities(const struct show *s, struct json *j)

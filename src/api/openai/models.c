@@ -155,12 +155,12 @@ static void on_model(void *arg, const struct model *model, const struct err *err
 {
     struct list_call *call = arg;
     struct err denied;
-    if (model && !api_may_use_model(call->req->caller, str_from(model->id), &denied))
-        err = &denied;
-    else if (model)
-        err = NULL;
-    if (err) {
+    if (!model) {
         http_reply_error(call->req, err);
+        return;
+    }
+    if (!api_may_use_model(call->req->caller, str_from(model->id), &denied)) {
+        http_reply_error(call->req, &denied);
         return;
     }
     struct json *j = api_json_begin(call->req);
