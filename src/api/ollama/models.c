@@ -169,3 +169,20 @@ bool ollama_named_read(struct str body, struct arena *arena, struct str *ret_mod
     *ret_stream = in.stream;
     return ret_model->n || err_set_param(err, ERR_INVALID_PARAMETERS, "model", "'model' is required");
 }
+
+void ollama_find_named(struct app *app, struct http_req *req, struct str body,
+                       void (*on_model)(void *arg, const struct model *model, const struct err *err))
+{
+    struct err err;
+    struct str name;
+    bool unused;
+    if (!ollama_named_read(body, &req->arena, &name, &unused, &err)) {
+        http_reply_error(req, &err);
+        return;
+    }
+    name = ollama_model_name(name, &req->arena);
+    if (!api_may_use_model(req->caller, name, &err) || !caller_may_use(req->caller, NULL, &err))
+        http_reply_error(req, &err);
+    else
+        app_find_model(app, &req->arena, name, on_model, req);
+}

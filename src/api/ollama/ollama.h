@@ -35,4 +35,9 @@ void ollama_put_details(struct json *j, struct http_req *req, const struct gguf 
 /* The "model" (older clients: "name") and the "stream" of a body that has little else. false: refused; *err. */
 bool ollama_named_read(struct str body, struct arena *arena, struct str *ret_model, bool *ret_stream, struct err *err);
 
+/* Finds the model that such a body names, and that the caller may use: on_model gets req as its argument. Else it is
+ * answered. */
+void ollama_find_named(struct app *app, struct http_req *req, struct str body,
+                       void (*on_model)(void *arg, const struct model *model, const struct err *err));
+
 #endif

@@ -370,19 +370,7 @@ static void on_model(void *arg, const struct model *model, const struct err *err
 
 static void on_delete_body(struct http_req *req, struct str body)
 {
-    struct app *app = req->user;
-    struct str name;
-    struct err err;
-    bool unused;
-    if (!ollama_named_read(body, &req->arena, &name, &unused, &err)) {
-        http_reply_error(req, &err);
-        return;
-    }
-    name = ollama_model_name(name, &req->arena);
-    if (!api_may_use_model(req->caller, name, &err) || !caller_may_use(req->caller, NULL, &err))
-        http_reply_error(req, &err);
-    else
-        app_find_model(app, &req->arena, name, on_model, req);
+    ollama_find_named(req->user, req, body, on_model);
 }
 
 void ollama_delete(void *arg, struct http_req *req, const struct http_match *match)
