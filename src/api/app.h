@@ -41,8 +41,8 @@ struct app {
     struct limits *limits;
     struct batch_pool *batch_pool; /* see api/batch/pool.h */
     struct batches *batches;       /* see api/batch/batches.h */
-    struct cache *cache;          /* of replies; NULL: off */
-    struct http_network *trusted; /* server.trusted_proxies */
+    struct cache *cache;           /* of replies; NULL: off */
+    struct http_network *trusted;  /* server.trusted_proxies */
     size_t trusted_count;
     struct tracer *tracer;         /* NULL: nothing is traced. See api/traced.h */
     struct check *check;           /* of the database and the disk, see api/system; NULL until it runs */

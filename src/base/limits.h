@@ -104,11 +104,17 @@
 #define LIMIT_STALL_STEP_MS      100         /* prefill added to a step of running decodes */
 #define LIMIT_PREFILL_PIECE      256         /* tokens of it at most */
 #define LIMIT_SIBLING_TOKENS     32          /* a shorter common prefix is not worth waiting for */
-#define LIMIT_RETRY_AFTER_MS     1000        /* told to clients that meet a full queue */
-#define LIMIT_GRAMMAR_DEPTH      128         /* parentheses in a GBNF text */
-#define LIMIT_TELL_LOAD_MS       250         /* between two words of a worker about how busy it is */
-#define LIMIT_SCHEMA_DEPTH       32          /* nesting of a JSON schema */
-#define LIMIT_SEQUENCES          256         /* sequences in one context (llama.cpp's own maximum) */
+#define LIMIT_PREFILL_LEAST      6           /* tokens of it at least */
+#define LIMIT_PREFILL_BURST      64          /* so many at once beside running decodes that had none for a while */
+#define LIMIT_STREAMS_HELD       4    /* clients with more streams slow down while another client's prompt is read */
+#define LIMIT_KV_FILES           4096 /* states on disk of one model */
+#define LIMIT_KV_QUIET_MS        500  /* nothing to do for so long: copies are made */
+#define LIMIT_KV_FLUSH_MS        4000 /* states are written to disk for so long at the end */
+#define LIMIT_RETRY_AFTER_MS     1000 /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128  /* parentheses in a GBNF text */
+#define LIMIT_TELL_LOAD_MS       250  /* between two words of a worker about how busy it is */
+#define LIMIT_SCHEMA_DEPTH       32   /* nesting of a JSON schema */
+#define LIMIT_SEQUENCES          256  /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */
 #define LIMIT_MODELS             4096   /* model files known at once */
@@ -231,29 +237,29 @@
 #define LIMIT_TRACE_FLUSH_MS 2000       /* for what is left when the server ends */
 #define LIMIT_TRACE_HEADERS  32         /* of observability.otlp_headers */
 /* Batches */
-#define LIMIT_BATCH_REQUESTS   4096         /* largest batch.max_requests */
-#define LIMIT_BATCH_ID         256          /* bytes of an item's id */
-#define LIMIT_BATCH_LEAST      4            /* items at once while nobody knows how many sequences there are */
-#define LIMIT_BATCH_RUNNING    512          /* items at once */
-#define LIMIT_BATCH_WAIT_MS    600000       /* an item that is refused for so long fails */
-#define LIMIT_BATCH_HOLD_MS    60000        /* longest pause after a refusal */
-#define LIMIT_BATCH_REPLY      (256u << 20) /* the replies of one call together */
-#define LIMIT_BATCHES          1000         /* not ended yet */
-#define LIMIT_BATCH_LINES      50000        /* largest batch.max_lines */
-#define LIMIT_BATCH_LINE       (16u << 20)  /* bytes of one line of an input */
-#define LIMIT_BATCH_AHEAD      (8u << 20)   /* bytes of lines read before they are due; of outputs not yet written */
-#define LIMIT_BATCH_AHEAD_LINES 64          /* lines read at once */
-#define LIMIT_BATCH_ERRORS     100          /* bad lines that are told */
-#define LIMIT_BATCH_WINDOW_S   (7 * 86400)  /* longest completion_window, seconds */
-#define LIMIT_BATCH_SWEEP_MS   600000       /* between two looks for files that have expired */
-#define LIMIT_FILES            10000        /* of one owner */
-#define LIMIT_FILE_MB          2048         /* largest batch.max_file_mb */
-#define LIMIT_FILE_NAME        255          /* bytes */
-#define LIMIT_FILE_PAGE        10000        /* files of one page of a list */
-#define LIMIT_BATCH_PAGE       100          /* batches of one page of a list */
-#define LIMIT_PART_HEAD        8192         /* the header lines of one part of a form that is read as it comes */
-#define LIMIT_PART_FIELD       256          /* bytes of a form's short field */
-#define LIMIT_UPLOAD_PIECE     (256 * 1024) /* bytes of an upload that wait to be written; more and it is not read */
+#define LIMIT_BATCH_REQUESTS    4096         /* largest batch.max_requests */
+#define LIMIT_BATCH_ID          256          /* bytes of an item's id */
+#define LIMIT_BATCH_LEAST       4            /* items at once while nobody knows how many sequences there are */
+#define LIMIT_BATCH_RUNNING     512          /* items at once */
+#define LIMIT_BATCH_WAIT_MS     600000       /* an item that is refused for so long fails */
+#define LIMIT_BATCH_HOLD_MS     60000        /* longest pause after a refusal */
+#define LIMIT_BATCH_REPLY       (256u << 20) /* the replies of one call together */
+#define LIMIT_BATCHES           1000         /* not ended yet */
+#define LIMIT_BATCH_LINES       50000        /* largest batch.max_lines */
+#define LIMIT_BATCH_LINE        (16u << 20)  /* bytes of one line of an input */
+#define LIMIT_BATCH_AHEAD       (8u << 20)   /* bytes of lines read before they are due; of outputs not yet written */
+#define LIMIT_BATCH_AHEAD_LINES 64           /* lines read at once */
+#define LIMIT_BATCH_ERRORS      100          /* bad lines that are told */
+#define LIMIT_BATCH_WINDOW_S    (7 * 86400)  /* longest completion_window, seconds */
+#define LIMIT_BATCH_SWEEP_MS    600000       /* between two looks for files that have expired */
+#define LIMIT_FILES             10000        /* of one owner */
+#define LIMIT_FILE_MB           2048         /* largest batch.max_file_mb */
+#define LIMIT_FILE_NAME         255          /* bytes */
+#define LIMIT_FILE_PAGE         10000        /* files of one page of a list */
+#define LIMIT_BATCH_PAGE        100          /* batches of one page of a list */
+#define LIMIT_PART_HEAD         8192         /* the header lines of one part of a form that is read as it comes */
+#define LIMIT_PART_FIELD        256          /* bytes of a form's short field */
+#define LIMIT_UPLOAD_PIECE      (256 * 1024) /* bytes of an upload that wait to be written; more and it is not read */
 
 /* Configuration */
 #define LIMIT_CONFIG_BYTES (1u << 20)

@@ -61,7 +61,9 @@ struct engine_info {
     unsigned context_sequence;                      /* tokens one sequence may hold */
     unsigned context_train;
     unsigned embedding_size;
-    unsigned sequences, batch, ubatch, threads;
+    unsigned sequences; /* that decode at once */
+    unsigned holders;   /* sequence ids there are: the rest hold prefixes; at least sequences */
+    unsigned batch, ubatch, threads;
     unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos, add_sep;
@@ -84,8 +86,14 @@ struct engine_row {
 
 enum engine_status {
     ENGINE_OK,
-    ENGINE_FULL,  /* no cells left for this batch; nothing was changed */
-    ENGINE_FAILED /* the context is in doubt: the worker must end */
+    ENGINE_FULL,        /* no cells left for this batch; nothing was changed */
+    ENGINE_INTERRUPTED, /* stopped half-way; nothing was changed */
+    ENGINE_FAILED       /* the context is in doubt: the worker must end */
+};
+
+struct engine_stop {
+    bool (*asked)(void *arg);
+    void *arg;
 };
 
 struct engine_candidate {
@@ -111,7 +119,10 @@ struct engine_ops {
     bool (*is_end)(const struct engine *engine, engine_token token); /* any end-of-generation token */
 
     /* decode thread */
-    enum engine_status (*decode)(struct engine *engine, const struct engine_row *rows, unsigned count);
+    /* stop: NULL, or asked now and then on whatever thread computes; the call gives up (INTERRUPTED) when it says yes.
+     * Only with can_trim. */
+    enum engine_status (*decode)(struct engine *engine, const struct engine_row *rows, unsigned count,
+                                 const struct engine_stop *stop);
     /* Logits of the row-th row of the last decode (it must have asked for them): info->vocabulary floats, valid until
      * the next decode; the caller may scribble on them. */
     float *(*logits)(struct engine *engine, unsigned row);
@@ -121,6 +132,12 @@ struct engine_ops {
     enum engine_status (*embed)(struct engine *engine, const engine_token *tokens, unsigned count, float *out);
     void (*sequence_copy)(struct engine *engine, unsigned from, unsigned to, unsigned length); /* first length tokens */
     bool (*sequence_trim)(struct engine *engine, unsigned sequence, unsigned length); /* keep the first length tokens */
+    /* The state of a sequence as bytes: how many, and a copy of them (returns the bytes written, 0: failed). They fit
+     * any engine opened with the same model and settings. */
+    size_t (*state_size)(struct engine *engine, unsigned sequence);
+    size_t (*state_save)(struct engine *engine, unsigned sequence, void *out, size_t capacity);
+    /* Back into an empty sequence. False: there is no room, or these are no such bytes; it is empty then. */
+    bool (*state_load)(struct engine *engine, unsigned sequence, const void *state, size_t size);
 
     /* Grammars (GBNF). text is checked here: NULL and *err (ERR_INVALID_PARAMETERS) when it does not parse. lazy: the
      * grammar sleeps until one of the trigger patterns (regular expressions over the generated text) or trigger tokens

@@ -25,6 +25,7 @@
 #define LOUD             12.0f /* logit of the token meant */
 #define QUIET            8.0f  /* of any letter */
 #define PROGRESS         10    /* calls of on_progress */
+#define HOLDERS          4     /* sequence ids for each sequence that decodes */
 #define SCORED           8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
@@ -109,37 +110,39 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
     struct engine *engine = mem_calloc(1, sizeof *engine);
     engine->settings = settings;
     unsigned batch = (unsigned)(settings.batch < settings.sequences ? settings.sequences : settings.batch);
-    engine->info = (struct engine_info){.name = "fake",
-                                        .build = "1",
-                                        .description = "fake",
-                                        .architecture = "fake",
-                                        .quantization = "none",
-                                        .model_name = "fake",
-                                        .chat_template = "",
-                                        .rerank_template = "",
-                                        .bos_text = "<bos>",
-                                        .eos_text = "<eos>",
-                                        .vocabulary = (unsigned)settings.vocab,
-                                        .context = (unsigned)settings.context,
-                                        .context_sequence = (unsigned)settings.context,
-                                        .context_train = (unsigned)settings.context,
-                                        .embedding_size = EMBEDDING,
-                                        .sequences = (unsigned)settings.sequences,
-                                        .outputs = (unsigned)settings.sequences + SCORED,
-                                        .batch = batch,
-                                        .ubatch = batch,
-                                        .threads = 1,
-                                        .pooling = settings.rank ? ENGINE_POOLING_RANK : ENGINE_POOLING_MEAN,
-                                        .add_bos = settings.rank != 0,
-                                        .add_eos = settings.rank != 0,
-                                        .can_trim = settings.trim != 0,
-                                        .bos = BOS,
-                                        .eos = EOS,
-                                        .sep = ENGINE_TOKEN_NONE,
-                                        .fim_prefix = ENGINE_TOKEN_NONE,
-                                        .fim_suffix = ENGINE_TOKEN_NONE,
-                                        .fim_middle = ENGINE_TOKEN_NONE};
-    seq_table_init(&engine->table, engine->info.sequences, engine->info.context);
+    engine->info =
+        (struct engine_info){.name = "fake",
+                             .build = "1",
+                             .description = "fake",
+                             .architecture = "fake",
+                             .quantization = "none",
+                             .model_name = "fake",
+                             .chat_template = "",
+                             .rerank_template = "",
+                             .bos_text = "<bos>",
+                             .eos_text = "<eos>",
+                             .vocabulary = (unsigned)settings.vocab,
+                             .context = (unsigned)settings.context,
+                             .context_sequence = (unsigned)settings.context,
+                             .context_train = (unsigned)settings.context,
+                             .embedding_size = EMBEDDING,
+                             .sequences = (unsigned)settings.sequences,
+                             .holders = (unsigned)(settings.trim ? HOLDERS : 1) * (unsigned)settings.sequences,
+                             .outputs = (unsigned)settings.sequences + SCORED,
+                             .batch = batch,
+                             .ubatch = batch,
+                             .threads = 1,
+                             .pooling = settings.rank ? ENGINE_POOLING_RANK : ENGINE_POOLING_MEAN,
+                             .add_bos = settings.rank != 0,
+                             .add_eos = settings.rank != 0,
+                             .can_trim = settings.trim != 0,
+                             .bos = BOS,
+                             .eos = EOS,
+                             .sep = ENGINE_TOKEN_NONE,
+                             .fim_prefix = ENGINE_TOKEN_NONE,
+                             .fim_suffix = ENGINE_TOKEN_NONE,
+                             .fim_middle = ENGINE_TOKEN_NONE};
+    seq_table_init(&engine->table, engine->info.holders, engine->info.context);
     engine->logits = mem_calloc(batch, settings.vocab * sizeof *engine->logits);
     return engine;
 }
@@ -255,8 +258,11 @@ static double duration(const struct engine *engine, const struct engine_row *row
            (settings->prefill ? prefill / (double)settings->prefill : 0);
 }
 
-static enum engine_status fake_decode(struct engine *engine, const struct engine_row *rows, unsigned count)
+static enum engine_status fake_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
+                                      const struct engine_stop *stop)
 {
+    if (stop && stop->asked(stop->arg))
+        return ENGINE_INTERRUPTED;
     if (engine->settings.fail_after && ++engine->decodes >= engine->settings.fail_after)
         return ENGINE_FAILED;
     if (engine->table.cells - engine->table.cells_used < count)
@@ -324,6 +330,30 @@ static bool fake_trim(struct engine *engine, unsigned sequence, unsigned length)
     return true;
 }
 
+/* A state is the tokens, so that a wrong one shows as another text. */
+static size_t fake_state_size(struct engine *engine, unsigned sequence)
+{
+    return engine->table.seqs[sequence].count * sizeof(engine_token);
+}
+
+static size_t fake_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity)
+{
+    size_t size = fake_state_size(engine, sequence);
+    if (size == 0 || size > capacity)
+        return 0;
+    memcpy(out, engine->table.seqs[sequence].tokens, size);
+    return size;
+}
+
+static bool fake_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size)
+{
+    unsigned count = (unsigned)(size / sizeof(engine_token));
+    if (engine->table.seqs[sequence].count > 0 || engine->table.cells - engine->table.cells_used < count)
+        return false;
+    seq_append(&engine->table, sequence, state, count);
+    return true;
+}
+
 static struct engine_grammar *fake_grammar_new(const struct engine *engine, const char *text, bool lazy,
                                                const char *const *patterns, size_t pattern_count,
                                                const engine_token *tokens, size_t token_count, struct err *err)
@@ -347,5 +377,8 @@ const struct engine_ops engine_fake = {
     .embed = fake_embed,
     .sequence_copy = fake_copy,
     .sequence_trim = fake_trim,
+    .state_size = fake_state_size,
+    .state_save = fake_state_save,
+    .state_load = fake_state_load,
     .grammar_new = fake_grammar_new,
 };

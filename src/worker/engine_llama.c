@@ -26,6 +26,7 @@
 #define DEFAULT_UBATCH    512
 #define DEFAULT_SEQUENCES 16
 #define ALL_LAYERS        999
+#define HOLDERS           4 /* sequence ids for each sequence that decodes: the others hold prefixes, which cost nothing */
 
 struct engine {
     struct engine_info info;
@@ -36,7 +37,8 @@ struct engine {
     struct llama_context *embedder;
     unsigned embedder_size;
     struct llama_context_params params;
-    char *strings[8]; /* what info points to */
+    const struct engine_stop *stop; /* of the decode that runs, or NULL */
+    char *strings[8];               /* what info points to */
     unsigned string_count;
 };
 
@@ -235,6 +237,12 @@ static unsigned smaller(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
+static bool is_stopped(void *arg)
+{
+    const struct engine *engine = arg;
+    return engine->stop && engine->stop->asked(engine->stop->arg);
+}
+
 static bool choose_sizes(struct engine *engine, const struct engine_config *config, struct err *err)
 {
     struct engine_info *info = &engine->info;
@@ -244,6 +252,7 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     info->batch = or_default(config->batch, DEFAULT_BATCH);
     info->ubatch = smaller(or_default(config->ubatch, DEFAULT_UBATCH), info->batch);
     info->sequences = smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
+    info->holders = info->can_trim ? smaller(HOLDERS * info->sequences, LIMIT_SEQUENCES) : info->sequences;
     unsigned scored = LIMIT_SCORE_BYTES / (info->vocabulary * (unsigned)sizeof(float) + 1);
     info->outputs = info->sequences + smaller(scored > 0 ? scored : 1, info->ubatch);
     info->threads = or_default(config->threads, usable_cores());
@@ -266,7 +275,9 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                               : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
                                                                   : LLAMA_FLASH_ATTN_TYPE_AUTO;
-    params->kv_unified = true;
+    params->kv_unified = true; /* then sequence ids up to LIMIT_SEQUENCES are fine whatever n_seq_max says */
+    params->abort_callback = is_stopped;
+    params->abort_callback_data = engine;
     params->no_perf = true;
     return true;
 }
@@ -360,7 +371,8 @@ static bool llama_engine_is_end(const struct engine *engine, engine_token token)
 
 /* ---- decode ---- */
 
-static enum engine_status llama_engine_decode(struct engine *engine, const struct engine_row *rows, unsigned count)
+static enum engine_status llama_engine_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
+                                              const struct engine_stop *stop)
 {
     struct llama_batch *batch = &engine->batch;
     batch->n_tokens = (int)count;
@@ -371,11 +383,15 @@ static enum engine_status llama_engine_decode(struct engine *engine, const struc
         batch->seq_id[i][0] = (llama_seq_id)rows[i].sequence;
         batch->logits[i] = rows[i].logits;
     }
+    engine->stop = stop;
     int status = llama_decode(engine->context, *batch);
+    engine->stop = NULL;
     if (status == 0)
         return ENGINE_OK;
     if (status == 1)
         return ENGINE_FULL;
+    if (status == 2) /* llama.cpp has taken the rows of the micro-batch out of the cache again */
+        return ENGINE_INTERRUPTED;
     log_error("llama_decode failed", "status=%d rows=%u", status, count);
     return ENGINE_FAILED;
 }
@@ -397,6 +413,24 @@ static bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned
     return llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, (llama_pos)length, -1);
 }
 
+static size_t llama_engine_state_size(struct engine *engine, unsigned sequence)
+{
+    return llama_state_seq_get_size(engine->context, (llama_seq_id)sequence);
+}
+
+static size_t llama_engine_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity)
+{
+    return llama_state_seq_get_data(engine->context, out, capacity, (llama_seq_id)sequence);
+}
+
+static bool llama_engine_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size)
+{
+    if (llama_state_seq_set_data(engine->context, state, size, (llama_seq_id)sequence) > 0)
+        return true;
+    llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, 0, -1);
+    return false;
+}
+
 /* ---- embeddings ---- */
 
 /* Room for count tokens in one micro-batch: the next power of two, so that a context is remade rarely. */
@@ -408,6 +442,7 @@ static bool make_embedder(struct engine *engine, unsigned count)
     llama_free(engine->embedder);
     engine->embedder = NULL;
     struct llama_context_params params = engine->params;
+    params.abort_callback = NULL;
     params.embeddings = true;
     params.n_outputs_max = 0; /* every token has a row */
     params.pooling_type = to_llama_pooling(engine->info.pooling);
@@ -542,6 +577,9 @@ const struct engine_ops engine_llama = {
     .embed = llama_engine_embed,
     .sequence_copy = llama_engine_copy,
     .sequence_trim = llama_engine_trim,
+    .state_size = llama_engine_state_size,
+    .state_save = llama_engine_state_save,
+    .state_load = llama_engine_state_load,
     .grammar_new = llama_engine_grammar_new,
     .grammar_copy = llama_engine_grammar_copy,
     .grammar_free = llama_engine_grammar_free,

@@ -147,6 +147,7 @@ struct gen *gen_new(const struct gen_request *request, const struct engine_ops *
     gen->score = request->score_prompt;
     gen->deadline_ms = request->deadline_ms;
     gen->priority = request->priority > 0;
+    gen->client = request->client;
     gen->submitted_ns = clock_ns();
     gen->timings.prompt_tokens = gen->prompt_count;
     gen->params = request->params;

@@ -20,6 +20,10 @@ struct branch {
     struct gen *gen;
     unsigned index;
     int sequence;                  /* -1: none */
+    unsigned slot;                 /* its number among the running */
+    uint64_t turn;                 /* virtual time of its prefill: see share.h */
+    unsigned overtaken;            /* waiting branches with a hotter prefix that went first */
+    unsigned checkpoint;           /* prefill stops behind so many tokens to keep the state; 0: nowhere */
     engine_token *tokens;          /* prompt, then what was generated */
     unsigned count, done;          /* tokens there are; of these decoded */
     unsigned first_row, row_count; /* in the step's batch */
@@ -57,9 +61,11 @@ struct gen {
     struct gen_params params;
     uint64_t deadline_ms, submitted_ns;
     int priority;
+    uint64_t client;
 
     /* decode thread */
     struct list queue; /* in the inbox, later in sched->active */
+    struct share *share;
     struct branch *branches;
     unsigned live; /* branches that have not ended */
     bool started;

@@ -60,12 +60,13 @@ static void take_inbox(struct sched *sched)
 {
     pthread_mutex_lock(&sched->lock);
     sched->kicked = false;
+    atomic_store(&sched->arrived, false);
     list_each (gen, &sched->inbox, struct gen, queue) {
         list_remove(&gen->queue);
         list_push(&sched->active, &gen->queue);
-        struct list *lane = gen->kind == GEN_EMBED ? &sched->embeds[gen->priority] : &sched->waiting[gen->priority];
+        gen->share = share_join(&sched->shares, gen->client);
         for (unsigned i = 0; i < gen->choices; i++)
-            list_push(lane, &gen->branches[i].link);
+            sched_await(sched, &gen->branches[i], false);
     }
     pthread_mutex_unlock(&sched->lock);
 }
@@ -91,6 +92,11 @@ static void post_all(struct sched *sched)
 
 /* ---- steps ---- */
 
+static double average(double old, double value)
+{
+    return old > 0 ? 0.7 * old + 0.3 * value : value;
+}
+
 static void account(struct sched *sched, uint64_t began_ns)
 {
     double seconds = (double)(clock_ns() - began_ns) / 1e9;
@@ -99,23 +105,25 @@ static void account(struct sched *sched, uint64_t began_ns)
     sched->stats.steps++;
     sched->stats.prefill_seconds += seconds * share;
     sched->stats.decode_seconds += seconds * (1 - share);
-    if (prefilled >= 32 && seconds > 0) {
-        double rate = sched->row_count / seconds;
-        sched->prefill_rate = sched->prefill_rate > 0 ? 0.7 * sched->prefill_rate + 0.3 * rate : rate;
-    }
+    if (prefilled >= 32 && seconds > 0)
+        sched->prefill_rate = average(sched->prefill_rate, sched->row_count / seconds);
+    if (prefilled == 0)
+        sched->decode_seconds = average(sched->decode_seconds, seconds);
 }
 
 static void publish(struct sched *sched)
 {
     pthread_mutex_lock(&sched->lock);
     sched->snapshot = sched->stats;
+    sched->snapshot.kv = *kv_store_stats(sched->store);
     sched->snapshot.running = sched->running_count;
     sched->snapshot.cells_used = sched->table.cells_used;
-    for (unsigned i = 0; i < sched->table.count; i++)
-        sched->slots[i] = (struct sched_slot){.id = i, .tokens = sched->table.seqs[i].count};
+    for (unsigned i = 0; i < sched->info->sequences; i++)
+        sched->slots[i] = (struct sched_slot){.id = i};
     for (unsigned i = 0; i < sched->running_count; i++) {
         const struct branch *branch = sched->running[i];
-        struct sched_slot *slot = &sched->slots[branch->sequence];
+        struct sched_slot *slot = &sched->slots[branch->slot];
+        slot->tokens = sched->table.seqs[branch->sequence].count;
         slot->busy = true;
         slot->prefilling = !branch_is_decoding(branch);
         slot->prompt_tokens = branch->gen->prompt_count;
@@ -158,33 +166,59 @@ static void fit_batch(struct sched *sched)
     }
 }
 
+/* Steps of batch work alone give up at once when interactive work arrives, and are done again later. */
+static bool only_batch(const struct sched *sched)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (sched->running[i]->row_count > 0 && sched->running[i]->gen->priority == 0)
+            return false;
+    return true;
+}
+
+static bool has_arrived(void *arg)
+{
+    struct sched *sched = arg;
+    return atomic_load_explicit(&sched->arrived, memory_order_relaxed);
+}
+
+static enum engine_status decode_rows(struct sched *sched)
+{
+    const struct engine_stop stop = {.asked = has_arrived, .arg = sched};
+    bool may_stop = sched->info->can_trim && only_batch(sched);
+    return sched->ops->decode(sched->engine, sched->rows, sched->row_count, may_stop ? &stop : NULL);
+}
+
 static bool decode(struct sched *sched)
 {
     uint64_t began = clock_ns();
-    enum engine_status status = sched->ops->decode(sched->engine, sched->rows, sched->row_count);
+    enum engine_status status = decode_rows(sched);
     while (status == ENGINE_FULL) { /* fuller than the table knew: fragments, or a limit of the engine's own */
         int oldest = seq_idle_oldest(&sched->table, -1);
         if (oldest >= 0)
-            sched_trim(sched, (unsigned)oldest, 0);
+            sched_forget(sched, (unsigned)oldest);
         else if (!sched_preempt(sched))
             sched_finish(sched, sched->running[0], GEN_FINISH_LENGTH);
         fit_batch(sched);
         if (sched->row_count == 0)
             return true;
-        status = sched->ops->decode(sched->engine, sched->rows, sched->row_count);
+        status = decode_rows(sched);
     }
     if (status == ENGINE_FAILED)
         return false;
+    if (status == ENGINE_INTERRUPTED) {
+        sched->stats.interrupted++;
+        return true;
+    }
     account(sched, began);
     sched_harvest(sched);
     return true;
 }
 
 /* One embedding a step, so that running decodes wait for one at most. False: the engine has failed. */
-static bool embed_next(struct sched *sched, struct list *lane)
+static bool embed_next(struct sched *sched, struct branch *branch)
 {
-    struct branch *branch = list_first(lane, struct branch, link);
     struct gen *gen = branch->gen;
+    share_charge(&sched->shares, gen->share, gen->prompt_count);
     sched_start_gen(sched, gen);
     gen->embedding = arena_calloc(&gen->arena, sched->info->embedding_size * sizeof *gen->embedding);
     enum engine_status status = sched->ops->embed(sched->engine, gen->prompt, gen->prompt_count, gen->embedding);
@@ -202,15 +236,26 @@ static bool embed_next(struct sched *sched, struct list *lane)
     return true;
 }
 
+/* The embedding whose turn it is; NULL: none. */
+static struct branch *next_embed(const struct sched *sched)
+{
+    enum share_lane lane = SHARE_EMBED;
+    const struct share *share = share_next(&sched->shares, lane, NULL);
+    if (!share && !sched->batch_held) {
+        lane = SHARE_EMBED_BATCH;
+        share = share_next(&sched->shares, lane, NULL);
+    }
+    return share ? list_first(&share->waiting[lane], struct branch, link) : NULL;
+}
+
 enum progress { WORKED, IDLE, BROKEN };
 
 static enum progress step(struct sched *sched)
 {
     bool worked = sched_admit(sched);
-    struct list *embeds = &sched->embeds[list_empty(&sched->embeds[0])];
-    bool held = embeds == &sched->embeds[1] && sched->batch_held;
-    if (!list_empty(embeds) && !held) {
-        if (!embed_next(sched, embeds))
+    struct branch *embed = next_embed(sched);
+    if (embed) {
+        if (!embed_next(sched, embed))
             return BROKEN;
         worked = true;
     }
@@ -226,6 +271,8 @@ static enum progress step(struct sched *sched)
     return worked ? WORKED : IDLE;
 }
 
+/* ---- between steps ---- */
+
 static uint64_t soonest_deadline(const struct sched *sched)
 {
     uint64_t soonest = 0;
@@ -235,15 +282,27 @@ static uint64_t soonest_deadline(const struct sched *sched)
     return soonest;
 }
 
-/* Until something changes or a deadline passes. False: the thread shall end. */
+static uint64_t sooner(uint64_t a, uint64_t b) /* 0: never */
+{
+    return a == 0 || (b > 0 && b < a) ? b : a;
+}
+
+/* When the thread has to wake though nothing has changed; 0: never. */
+static uint64_t wake_time(const struct sched *sched)
+{
+    uint64_t tidy = sched->untidy && list_empty(&sched->active) ? sched->worked_ms + LIMIT_KV_QUIET_MS : 0;
+    return sooner(soonest_deadline(sched), sooner(sched_lull_end(sched), tidy));
+}
+
+/* Until something changes or the time has come. False: the thread shall end. */
 static bool wait_for_change(struct sched *sched, bool may_sleep)
 {
-    uint64_t deadline = may_sleep ? soonest_deadline(sched) : 0;
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000};
+    uint64_t wake = may_sleep ? wake_time(sched) : 0;
+    struct timespec until = {.tv_sec = (time_t)(wake / 1000), .tv_nsec = (long)(wake % 1000) * 1000000};
     pthread_mutex_lock(&sched->lock);
     bool overdue = false;
     while (may_sleep && !sched->kicked && !sched->stopping && !overdue) {
-        if (deadline)
+        if (wake)
             overdue = pthread_cond_timedwait(&sched->wake, &sched->lock, &until) != 0;
         else
             pthread_cond_wait(&sched->wake, &sched->lock);
@@ -251,6 +310,16 @@ static bool wait_for_change(struct sched *sched, bool may_sleep)
     bool go_on = !sched->stopping;
     pthread_mutex_unlock(&sched->lock);
     return go_on;
+}
+
+/* In a quiet moment: one copy a turn, so that a request that arrives meanwhile waits for one at most. */
+static void use_quiet(struct sched *sched)
+{
+    bool quiet = sched->untidy && list_empty(&sched->active) && clock_ms() >= sched->worked_ms + LIMIT_KV_QUIET_MS;
+    if (!quiet)
+        return;
+    sched->untidy = sched_tidy(sched);
+    publish(sched);
 }
 
 static void *decode_thread(void *arg)
@@ -265,12 +334,30 @@ static void *decode_thread(void *arg)
             give_up(sched);
             break;
         }
+        if (progress == WORKED) {
+            sched->worked_ms = clock_ms();
+            sched->untidy = true;
+        } else {
+            use_quiet(sched);
+        }
     }
     take_inbox(sched);
     list_each (gen, &sched->active, struct gen, queue)
         sched_fail_gen(sched, gen, ERR_DRAINING, "the server is going down");
     publish(sched);
     return NULL;
+}
+
+/* What the cache holds goes to the store, and the store to disk. */
+static void save_states(struct sched *sched)
+{
+    uint64_t deadline = clock_ms() + LIMIT_KV_FLUSH_MS;
+    if (!sched->config.kv_folder || sched->failed)
+        return;
+    sched->tidied = 0;
+    while (clock_ms() < deadline && sched_tidy(sched))
+        ;
+    kv_store_flush(sched->store, deadline);
 }
 
 /* ---- life ---- */
@@ -283,12 +370,26 @@ static void init_sizes(struct sched *sched)
         sched->row_limit = info->sequences;
     sched->rows = mem_calloc(sched->row_limit, sizeof *sched->rows);
     sched->running = mem_calloc(info->sequences + 1, sizeof *sched->running);
+    sched->order = mem_calloc(info->sequences, sizeof *sched->order);
     sched->slots = mem_calloc(info->sequences, sizeof *sched->slots);
-    seq_table_init(&sched->table, info->sequences, info->context);
+    seq_table_init(&sched->table, info->holders, info->context);
     sample_space_init(&sched->space, info->vocabulary);
     buf_init(&sched->text, LIMIT_HELD_BYTES * 4);
     sched->stats.sequences = info->sequences;
     sched->stats.cells = info->context;
+}
+
+static struct kv_store *make_store(struct sched *sched)
+{
+    const struct sched_config *config = &sched->config;
+    bool generates = !sched->info->embedding_only;
+    return kv_store_new(&(struct kv_store_config){.ops = config->ops,
+                                                  .engine = config->engine,
+                                                  .tree = &sched->table.prefixes,
+                                                  .memory_limit = generates ? config->kv_memory : 0,
+                                                  .folder = generates ? config->kv_folder : NULL,
+                                                  .disk_limit = config->kv_disk,
+                                                  .identity = config->kv_identity});
 }
 
 struct sched *sched_new(const struct sched_config *config)
@@ -301,11 +402,9 @@ struct sched *sched_new(const struct sched_config *config)
     list_init(&sched->gens);
     list_init(&sched->inbox);
     list_init(&sched->active);
-    for (unsigned i = 0; i < PRIORITIES; i++) {
-        list_init(&sched->waiting[i]);
-        list_init(&sched->embeds[i]);
-    }
+    share_table_init(&sched->shares);
     init_sizes(sched);
+    sched->store = make_store(sched);
     sched->fatal = mem_calloc(1, sizeof *sched->fatal);
     sched->fatal->sched = sched;
     err_set(&sched->fatal->err, ERR_MODEL_CRASHED, "the engine has failed");
@@ -343,12 +442,15 @@ void sched_free(struct sched *sched)
         sched->fatal->sched = NULL; /* its post is on the way and frees it */
     else
         mem_free(sched->fatal);
+    save_states(sched);
+    kv_store_free(sched->store);
     sched->ops->close(sched->engine);
     seq_table_release(&sched->table);
     sample_space_release(&sched->space);
     buf_release(&sched->text);
     mem_free(sched->rows);
     mem_free(sched->running);
+    mem_free(sched->order);
     mem_free(sched->slots);
     pthread_cond_destroy(&sched->wake);
     pthread_mutex_destroy(&sched->lock);
@@ -387,6 +489,8 @@ static bool enqueue(struct sched *sched, struct gen *gen, struct err *err)
     bool failed = sched->failed, full = sched->queued >= sched->config.queue_size;
     if (!failed && !full) {
         list_push(&sched->inbox, &gen->queue);
+        if (gen->priority == 0)
+            atomic_store(&sched->arrived, true);
         sched->queued++;
         sched->kicked = true;
         pthread_cond_signal(&sched->wake);

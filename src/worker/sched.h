@@ -7,6 +7,7 @@
 
 #include "loop/loop.h"
 #include "worker/engine.h"
+#include "worker/kv_store.h"
 
 struct sched;
 struct gen; /* a submitted request, the loop thread's handle */
@@ -59,6 +60,7 @@ struct gen_request {
     struct gen_params params; /* everything it points to is copied */
     uint64_t deadline_ms;     /* loop_now_ms scale; 0: none. Passed while queued or running: ERR_TIMEOUT */
     int priority;             /* 0 interactive, 1 batch */
+    uint64_t client;          /* whose request it is: clients share the engine fairly; 0: nobody in particular */
 };
 
 enum gen_finish { GEN_FINISH_STOP, GEN_FINISH_LENGTH };
@@ -114,12 +116,16 @@ struct sched_config {
     struct engine *engine; /* taken over; closed by sched_free */
     struct loop *loop;     /* where events go */
     unsigned queue_size;
+    uint64_t kv_memory, kv_disk; /* bytes that states outside the cache may take; 0: none are kept */
+    const char *kv_folder;       /* for states that outlive the worker, or NULL */
+    const char *kv_identity;     /* see kv_store.h; with kv_folder */
     void (*on_fatal)(void *arg, const struct err *err); /* loop thread: the engine failed; the worker must end */
     void *arg;
 };
 
 struct sched *sched_new(const struct sched_config *config); /* starts the decode thread */
-void sched_free(struct sched *sched);                       /* cancels everything and joins the thread */
+/* Cancels everything, joins the thread, and writes what the cache holds to kv_folder (LIMIT_KV_FLUSH_MS at most). */
+void sched_free(struct sched *sched);
 
 /* NULL and *err: ERR_SERVER_OVERLOADED (queue full, with Retry-After), ERR_CONTEXT_LENGTH_EXCEEDED,
  * ERR_INVALID_PARAMETERS (grammar). The handle is valid until DONE or FAILED was delivered or gen_cancel called. */
@@ -133,6 +139,8 @@ struct sched_stats { /* a snapshot, any thread */
     unsigned queued, running, sequences, cells_used, cells;
     uint64_t prompt_tokens, cached_tokens, generated_tokens, steps, requests, cancelled;
     double decode_seconds, prefill_seconds;
+    uint64_t interrupted, preempted; /* steps of batch work cut short; branches sent back to the queue */
+    struct kv_store_stats kv;
 };
 void sched_stats(struct sched *sched, struct sched_stats *ret_stats);
 

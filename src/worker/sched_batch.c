@@ -1,4 +1,12 @@
-/* What a step decodes: one row for every decoding branch, then as much prefill as the step may carry. */
+/* What a step decodes: one row for every decoding branch, then as much prefill as the step may carry.
+ *
+ * Pace. Beside running streams prefill gets a part of a decode step's time, so that the gap between two tokens stays
+ * below twice what it is without. What a step leaves unused is saved up, to a limit: a short prompt after a while
+ * without any is read in one piece, a long one in small ones.
+ *
+ * Fairness. Prefills go in the order of their clients' virtual time. While one client's prompt is read, a client with
+ * more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn: who has few requests does not pay for
+ * somebody's many. */
 #include "worker/sched_private.h"
 
 static void add_rows(struct sched *sched, struct branch *branch, unsigned count)
@@ -16,38 +24,93 @@ static void add_rows(struct sched *sched, struct branch *branch, unsigned count)
     }
 }
 
-/* Prefill tokens that this step may carry: all that fits one micro-batch, or, beside running decodes, what delays
- * them by LIMIT_STALL_STEP_MS. */
-static unsigned prefill_budget(const struct sched *sched)
+#define PACE      0.8 /* of a decode step's time, for prefill beside it */
+#define HELD_PART 4   /* of a held client's streams one in so many steps */
+
+/* Prefill tokens that this step may carry: all that fits one micro-batch, or, beside running decodes, what they hardly
+ * notice; when all who might notice are held anyway, what delays them by LIMIT_STALL_STEP_MS. */
+static unsigned prefill_budget(struct sched *sched)
 {
     unsigned room = sched->row_limit - sched->decode_rows;
-    if (sched->decode_rows == 0)
+    if (sched->decode_rows == 0) {
+        sched->allowance = LIMIT_PREFILL_BURST;
         return room;
-    unsigned piece = LIMIT_PREFILL_PIECE;
-    if (sched->prefill_rate > 0 && sched->prefill_rate * LIMIT_STALL_STEP_MS / 1000 < piece)
-        piece = (unsigned)(sched->prefill_rate * LIMIT_STALL_STEP_MS / 1000);
-    piece = piece < 16 ? 16 : piece;
-    return piece < room ? piece : room;
+    }
+    double seconds = sched->decode_seconds > 0 && !sched->yielding ? PACE * sched->decode_seconds : 1;
+    if (seconds > LIMIT_STALL_STEP_MS / 1e3)
+        seconds = LIMIT_STALL_STEP_MS / 1e3;
+    double piece = sched->prefill_rate > 0 ? sched->prefill_rate * seconds : LIMIT_PREFILL_BURST;
+    piece = piece < LIMIT_PREFILL_LEAST ? LIMIT_PREFILL_LEAST : piece;
+    sched->allowance += piece;
+    double most = piece > LIMIT_PREFILL_BURST ? piece : LIMIT_PREFILL_BURST;
+    if (sched->allowance > most)
+        sched->allowance = most;
+    if (sched->allowance > LIMIT_PREFILL_PIECE)
+        sched->allowance = LIMIT_PREFILL_PIECE;
+    unsigned budget = (unsigned)sched->allowance;
+    return budget < room ? budget : room;
 }
 
-void sched_build_batch(struct sched *sched)
+static bool may_step(const struct sched *sched, const struct branch *branch)
 {
-    sched->row_count = sched->decode_rows = 0;
+    return !gen_sits_out(branch->gen) && !branch_is_held(sched, branch);
+}
+
+/* Running prefills, those of clients that have had least first. */
+static unsigned order_prefills(struct sched *sched)
+{
+    unsigned count = 0;
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
-        branch->row_count = 0;
-        if (branch_is_decoding(branch) && !gen_sits_out(branch->gen) && !branch_is_held(sched, branch) &&
-            sched->row_count < sched->row_limit)
-            add_rows(sched, branch, 1);
+        if (branch_is_decoding(branch) || !may_step(sched, branch))
+            continue;
+        unsigned at = count++;
+        for (; at > 0 && sched->order[at - 1]->turn > branch->turn; at--)
+            sched->order[at] = sched->order[at - 1];
+        sched->order[at] = branch;
+    }
+    return count;
+}
+
+/* How many streams each client may step. */
+static void set_quotas(struct sched *sched, unsigned prefills)
+{
+    sched->yielding = false;
+    list_each (share, &sched->shares.shares, struct share, link) {
+        bool others = false;
+        for (unsigned i = 0; i < prefills; i++)
+            others |= sched->order[i]->gen->share != share;
+        unsigned part = (share->running + HELD_PART - 1) / HELD_PART;
+        bool held = others && share->running > LIMIT_STREAMS_HELD;
+        share->quota = !held ? share->running : part > LIMIT_STREAMS_HELD ? part : LIMIT_STREAMS_HELD;
+        sched->yielding |= held;
+    }
+}
+
+static void add_decodes(struct sched *sched)
+{
+    unsigned start = sched->yielding && sched->running_count > 0 ? sched->turn++ % sched->running_count : 0;
+    for (unsigned i = 0; i < sched->running_count; i++) {
+        struct branch *branch = sched->running[(start + i) % sched->running_count];
+        struct share *share = branch->gen->share;
+        if (!branch_is_decoding(branch) || !may_step(sched, branch) || sched->row_count == sched->row_limit ||
+            share->quota == 0)
+            continue;
+        share->quota--;
+        add_rows(sched, branch, 1);
     }
     sched->decode_rows = sched->row_count;
-    unsigned budget = prefill_budget(sched);
+}
+
+static void add_prefills(struct sched *sched, unsigned prefills)
+{
+    unsigned budget = prefills > 0 ? prefill_budget(sched) : 0;
     unsigned scores = sched->info->outputs - sched->info->sequences; /* every sequence may want one row besides */
-    for (unsigned i = 0; i < sched->running_count && budget > 0; i++) {
-        struct branch *branch = sched->running[i];
+    for (unsigned i = 0; i < prefills && budget > 0; i++) {
+        struct branch *branch = sched->order[i];
         unsigned count = branch->count - branch->done;
-        if (branch_is_decoding(branch) || gen_sits_out(branch->gen) || branch_is_held(sched, branch))
-            continue;
+        if (branch->checkpoint > branch->done && count > branch->checkpoint - branch->done)
+            count = branch->checkpoint - branch->done;
         count = count < budget ? count : budget;
         if (branch_is_scoring(branch)) {
             count = count < scores ? count : scores;
@@ -56,4 +119,17 @@ void sched_build_batch(struct sched *sched)
         add_rows(sched, branch, count);
         budget -= count;
     }
+    unsigned used = sched->row_count - sched->decode_rows;
+    sched->allowance = sched->allowance > used ? sched->allowance - used : 0;
+}
+
+void sched_build_batch(struct sched *sched)
+{
+    sched->row_count = sched->decode_rows = 0;
+    for (unsigned i = 0; i < sched->running_count; i++)
+        sched->running[i]->row_count = 0;
+    unsigned prefills = order_prefills(sched);
+    set_quotas(sched, prefills);
+    add_decodes(sched);
+    add_prefills(sched, prefills);
 }

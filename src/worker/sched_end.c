@@ -12,6 +12,7 @@ void sched_leave_sequence(struct sched *sched, struct branch *branch)
     sched->running_count--;
     memmove(&sched->running[at], &sched->running[at + 1], (sched->running_count - at) * sizeof *sched->running);
     seq_give(&sched->table, (unsigned)branch->sequence);
+    branch->gen->share->running--;
     branch->sequence = -1;
     branch->row_count = 0;
 }
@@ -42,6 +43,7 @@ static void gen_end(struct sched *sched, struct gen *gen, const struct gen_event
     list_remove(&gen->queue);
     if (!gen->started)
         count_started(sched);
+    share_leave(gen->share);
     gen_add_event(gen, event);
     gen_post_events(gen, sched->config.loop, true);
 }

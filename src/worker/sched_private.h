@@ -1,6 +1,7 @@
 /* The scheduler's inside, shared by its files: sched.c (steps, life, the loop thread's side), sched_room.c (sequences
- * and their cells), sched_batch.c (what a step decodes), sched_token.c (what comes out), sched_end.c (starts and ends).
- * Design and invariants stand at the head of sched.c. All functions here are the decode thread's. */
+ * and their cells), sched_admit.c (who gets one), sched_batch.c (what a step decodes), sched_token.c (what comes out),
+ * sched_end.c (starts and ends). Design and invariants stand at the head of sched.c. All functions here are the decode
+ * thread's. */
 #ifndef WORKER_SCHED_PRIVATE_H
 #define WORKER_SCHED_PRIVATE_H
 
@@ -9,8 +10,7 @@
 #include "worker/gen.h"
 #include "worker/sched.h"
 #include "worker/seq.h"
-
-#define PRIORITIES 2
+#include "worker/share.h"
 
 struct fatal_post;
 
@@ -33,20 +33,31 @@ struct sched {
     struct sched_slot *slots;
 
     /* decode thread */
-    struct list active;                                  /* all gens taken from the inbox and not ended */
-    struct list waiting[PRIORITIES], embeds[PRIORITIES]; /* 0 interactive, 1 batch */
-    bool batch_held;     /* in this step: interactive work runs, and it is not batch's turn */
-    unsigned steps_held; /* since batch had a turn */
+    struct list active;        /* all gens taken from the inbox and not ended */
+    struct share_table shares; /* clients, with their waiting branches */
+    bool batch_held;           /* in this step: interactive work runs or ran just now, and it is not batch's turn */
+    bool yielding;             /* in this step: clients with many streams make room for another's prefill */
+    unsigned turn;             /* whose they are, in turn */
+    unsigned steps_held;       /* since batch had a turn */
+    uint64_t interactive_ms;   /* when interactive work was last seen */
+    uint64_t worked_ms;        /* when a step last found something to do */
+    bool untidy;               /* since sched_tidy last had nothing to do */
+    uint64_t tidied;           /* idle sequences left until then (seq_table's clock) were looked at by sched_tidy */
     struct branch **running;
     unsigned running_count;
+    struct branch **order; /* of this step's prefills */
     struct seq_table table;
+    struct kv_store *store;
+    atomic_bool arrived; /* interactive work is in the inbox; written under lock */
     struct engine_row *rows;
     unsigned row_count, decode_rows;
     unsigned row_limit;
     struct sample_space space;
     struct buf text;
     struct sched_stats stats;
-    double prefill_rate; /* tokens a second, moving average; 0: not known yet */
+    double prefill_rate;   /* tokens a second, moving average; 0: not known yet */
+    double decode_seconds; /* a step without prefill takes, moving average; 0: not known yet */
+    double allowance;      /* prefill tokens that running streams have not noticed lately */
 };
 
 static inline bool branch_is_running(const struct branch *branch)
@@ -79,9 +90,17 @@ void sched_fail_gen(struct sched *sched, struct gen *gen, enum err_code code, co
 
 /* sched_room.c */
 bool sched_trim(struct sched *sched, unsigned id, unsigned length);     /* false: the sequence had to be emptied */
+void sched_forget(struct sched *sched, unsigned id);                    /* an idle sequence leaves the cache */
 bool sched_make_room(struct sched *sched, unsigned needed, int except); /* forgets idle sequences, never `except` */
+void sched_forget_stale(struct sched *sched, int except);               /* idle ones beyond their part of the cache */
 bool sched_preempt(struct sched *sched);                                /* false: only one branch runs */
-bool sched_admit(struct sched *sched); /* waiting branches to sequences; true: some were placed */
+void sched_checkpoint(struct sched *sched, struct branch *branch);      /* its prefill has come to its checkpoint */
+bool sched_tidy(struct sched *sched); /* one piece of work for a quiet moment; false: there is none */
+
+/* sched_admit.c */
+void sched_await(struct sched *sched, struct branch *branch, bool first); /* to its client's lane, its head if first */
+bool sched_admit(struct sched *sched);              /* waiting branches to sequences; true: some were placed */
+uint64_t sched_lull_end(const struct sched *sched); /* when batch work may run again; 0: it may, or there is none */
 
 /* sched_batch.c */
 void sched_build_batch(struct sched *sched);

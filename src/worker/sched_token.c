@@ -111,6 +111,7 @@ static void sample(struct sched *sched, struct branch *branch)
     branch->tokens[branch->count++] = token;
     branch->generated++;
     gen->timings.generated_tokens++;
+    share_charge(&sched->shares, gen->share, 1);
     sched->stats.generated_tokens++;
     sampler_accept(&branch->sampler, token);
     if (branch->grammar)
@@ -157,6 +158,8 @@ void sched_harvest(struct sched *sched)
         if (branch->row_count > 0)
             seq_append(&sched->table, (unsigned)branch->sequence, branch->tokens + branch->done, branch->row_count);
         branch->done += branch->row_count;
+        if (branch->checkpoint > 0 && branch->done == branch->checkpoint)
+            sched_checkpoint(sched, branch);
     }
     for (unsigned i = 0; i < sched->running_count;) {
         struct branch *branch = sched->running[i];

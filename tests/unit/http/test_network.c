@@ -20,9 +20,8 @@ static struct str sender(const char *peer, const char *forwarded, const char *tr
 
 static void test_parse(void **state)
 {
-    static const char *const bad[] = {"",         "1.2.3",        "1.2.3.4/33", "1.2.3.4/",  "1.2.3.4/a",
-                                      "::/129",   "host",         "1.2.3.4.5",  "1.2.3.4/-1", "fe80::1%eth0",
-                                      "1.2.3.4 ", "::ffff:1.2.3"};
+    static const char *const bad[] = {"",     "1.2.3",     "1.2.3.4/33", "1.2.3.4/",     "1.2.3.4/a", "::/129",
+                                      "host", "1.2.3.4.5", "1.2.3.4/-1", "fe80::1%eth0", "1.2.3.4 ",  "::ffff:1.2.3"};
     struct http_network n;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -20,7 +20,8 @@ static struct {
     unsigned decodes, rows; /* since reset */
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
 
-static enum engine_status gated_decode(struct engine *engine, const struct engine_row *rows, unsigned count)
+static enum engine_status gated_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
+                                       const struct engine_stop *stop)
 {
     pthread_mutex_lock(&gate.lock);
     gate.waiting++;
@@ -32,7 +33,7 @@ static enum engine_status gated_decode(struct engine *engine, const struct engin
     gate.decodes++;
     gate.rows += count;
     pthread_mutex_unlock(&gate.lock);
-    return engine_fake.decode(engine, rows, count);
+    return engine_fake.decode(engine, rows, count, stop);
 }
 
 static void gate_set(bool closed, unsigned permits)
