@@ -1,4 +1,5 @@
 #include "api/account.h"
+#include "api/admit.h"
 #include "api/openai/cache.h"
 #include "api/traced.h"
 #include "base/clock.h"
@@ -80,14 +81,14 @@ void api_watch_caller(struct app *app, struct http_req *req)
     callers_watch(app, &req->arena, req->caller, on_caller_lost, req);
 }
 
-/* Requests of a key for background work stand behind the others'. */
+/* Requests of a key for background work stand behind the others', and clients share the engine. */
 static struct str head_lines(const struct pass *pass, struct http_req *req)
 {
     const struct caller *caller = req->caller;
     struct str lines = account_head_lines(pass->watch.account, pass->lease, &req->arena);
-    if (!caller || caller->priority != KEY_BATCH)
-        return lines;
-    return str_from(arena_printf(&req->arena, API_BATCH_LINE STR_FMT, STR_ARG(lines)));
+    struct str client = api_client_line(caller, api_client_address(pass->app, req), &req->arena);
+    const char *batch = caller && caller->priority == KEY_BATCH ? API_BATCH_LINE : "";
+    return str_from(arena_printf(&req->arena, "%s" STR_FMT STR_FMT, batch, STR_ARG(client), STR_ARG(lines)));
 }
 
 void api_pass(struct app *app, struct http_req *req, struct lease *lease, struct str path, const struct str *body,

@@ -213,9 +213,10 @@ static bool is_batch(const struct upstream *u)
 static struct str head_lines(struct upstream *u)
 {
     const char *id = u->request.request_id;
-    return str_from(arena_printf(&u->arena, "Content-Type: application/json\r\n%s%s%s%s" STR_FMT,
+    struct str client = api_client_line(u->request.caller, u->request.address, &u->arena);
+    return str_from(arena_printf(&u->arena, "Content-Type: application/json\r\n%s%s%s%s" STR_FMT STR_FMT,
                                  id ? "x-request-id: " : "", id ? id : "", id ? "\r\n" : "",
-                                 is_batch(u) ? API_BATCH_LINE : "",
+                                 is_batch(u) ? API_BATCH_LINE : "", STR_ARG(client),
                                  STR_ARG(account_head_lines(u->account, u->lease, &u->arena))));
 }
 

@@ -107,6 +107,7 @@
 #define LIMIT_PREFILL_LEAST      6           /* tokens of it at least */
 #define LIMIT_PREFILL_BURST      64          /* so many at once beside running decodes that had none for a while */
 #define LIMIT_STREAMS_HELD       4    /* clients with more streams slow down while another client's prompt is read */
+#define LIMIT_KV_MB              (1u << 24)  /* largest kv_memory_mb and kv_disk_mb */
 #define LIMIT_KV_FILES           4096 /* states on disk of one model */
 #define LIMIT_KV_QUIET_MS        500  /* nothing to do for so long: copies are made */
 #define LIMIT_KV_FLUSH_MS        4000 /* states are written to disk for so long at the end */

@@ -14,6 +14,8 @@ static const struct option_row rows[] = {
     {"gpu_layers", OPTION_COUNT, NULL},
     {"flash_attention", OPTION_TEXT, NULL},
     {"kv_type", OPTION_TEXT, NULL},
+    {"kv_memory_mb", OPTION_TEXT, NULL},
+    {"kv_disk_mb", OPTION_INT, NULL},
     {"mmap", OPTION_NEGATIVE, NULL},
     {"mlock", OPTION_BOOL, NULL},
     {"pooling", OPTION_TEXT, NULL},

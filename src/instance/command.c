@@ -4,7 +4,7 @@
 #include "instance/child.h"
 #include "instance/instance_private.h"
 
-#define ARGUMENTS 48
+#define ARGUMENTS 80
 struct arguments {
     const char *argv[ARGUMENTS];
     size_t count;
@@ -76,6 +76,10 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_choice(a, "--log-format", "pretty compact json", conf->log_format);
     option_choice(a, "--kv-type", "f16 f32 bf16 q8_0 q4_0", conf->kv_type);
     option_choice(a, "--flash-attention", "auto on off", conf->flash_attention);
+    option_number(a, "--kv-memory-mb", conf->kv_memory_mb, -1);
+    option_number(a, "--kv-disk-mb", conf->kv_disk_mb, -1);
+    if (conf->kv_disk_mb > 0)
+        option(a, "--kv-folder", arena_printf(a->arena, "%s/kv", conf->state_dir));
     option_number(a, "--threads", first_set(i->settings.threads, -1, conf->cpu_threads), 0);
     option_number(a, "--batch-size", first_set(i->settings.batch_size, -1, conf->batch_size), 0);
     option_number(a, "--ubatch-size", conf->ubatch_size, 0);

@@ -163,6 +163,26 @@ static bool set_queue(struct worker_options *o, const char *value)
     return set_number(value, LIMIT_QUEUE_MAX, &o->serve.queue_size) && o->serve.queue_size > 0;
 }
 
+static bool set_kv_memory(struct worker_options *o, const char *value)
+{
+    if (strcmp(value, "auto") == 0) {
+        o->serve.kv_memory_mb = KV_MEMORY_AUTO;
+        return true;
+    }
+    return set_number(value, LIMIT_KV_MB, &o->serve.kv_memory_mb);
+}
+
+static bool set_kv_disk(struct worker_options *o, const char *value)
+{
+    return set_number(value, LIMIT_KV_MB, &o->serve.kv_disk_mb);
+}
+
+static bool set_kv_folder(struct worker_options *o, const char *value)
+{
+    o->serve.kv_folder = value;
+    return *value == '/';
+}
+
 static bool set_timeout(struct worker_options *o, const char *value)
 {
     unsigned seconds;
@@ -287,6 +307,11 @@ static const struct option_row rows[] = {
     {"mlock", NULL, "keep the weights in memory", set_mlock},
     {"pooling", "KIND", "embeddings: default, none, mean, cls, last, rank", set_pooling},
     {"queue-size", "N", "prompts that may wait for a sequence; default 512", set_queue},
+    {"kv-memory-mb", "N|auto", "memory for prefixes that left the context; auto: a part of the machine's (default)",
+     set_kv_memory},
+    {"kv-folder", "PATH", "absolute; prefixes are written here at the end and found again by the next worker",
+     set_kv_folder},
+    {"kv-disk-mb", "N", "what the folder may hold, all models together; default 2048", set_kv_disk},
     {"request-timeout", "SECONDS", "longest life of a request; 0: none; default 300", set_timeout},
     {"max-tokens", "N", "tokens generated when a request does not say; default 2048", set_max_tokens},
     {"chat-template", "FILE", "Jinja template in place of the model's own", set_template},
@@ -362,6 +387,8 @@ int worker_main(int argc, char **argv)
         .serve = {.engine = {.gpu_layers = -1, .memory_map = true},
                   .ops = &engine_llama,
                   .queue_size = LIMIT_QUEUE,
+                  .kv_memory_mb = KV_MEMORY_AUTO,
+                  .kv_disk_mb = 2048,
                   .request_timeout_ms = 300000,
                   .max_body = LIMIT_BODY_BYTES,
                   .notify_fd = -1,

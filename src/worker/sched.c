@@ -118,6 +118,7 @@ static void publish(struct sched *sched)
     sched->snapshot.kv = *kv_store_stats(sched->store);
     sched->snapshot.running = sched->running_count;
     sched->snapshot.cells_used = sched->table.cells_used;
+    sched->snapshot.cells_idle = seq_idle_cells(&sched->table);
     for (unsigned i = 0; i < sched->info->sequences; i++)
         sched->slots[i] = (struct sched_slot){.id = i};
     for (unsigned i = 0; i < sched->running_count; i++) {

@@ -136,7 +136,7 @@ void gen_pause(struct gen *gen);  /* the reader is slow: its sequences sit out t
 void gen_resume(struct gen *gen);
 
 struct sched_stats { /* a snapshot, any thread */
-    unsigned queued, running, sequences, cells_used, cells;
+    unsigned queued, running, sequences, cells_used, cells_idle, cells;
     uint64_t prompt_tokens, cached_tokens, generated_tokens, steps, requests, cancelled;
     double decode_seconds, prefill_seconds;
     uint64_t interrupted, preempted; /* steps of batch work cut short; branches sent back to the queue */

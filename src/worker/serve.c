@@ -11,11 +11,15 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "obs/log.h"
 #include "openai/error.h"
+
+#define KV_MEMORY_PART 32 /* of the machine's memory, for states outside the cache */
+#define KV_MEMORY_MOST (512ull << 20)
 
 /* Exit statuses (specs/inferno.md 6.3). */
 enum { EXIT_GENERAL = 1, EXIT_MODEL = 4, EXIT_RESOURCES = 7, EXIT_GPU = 8 };
@@ -206,6 +210,31 @@ static void on_tell_load(struct deadline *deadline)
     deadline_arm(&serve->loop, deadline, LIMIT_TELL_LOAD_MS, on_tell_load);
 }
 
+/* A part of the machine's memory, so that a laptop stays usable. */
+static uint64_t kv_memory(const struct serve *serve)
+{
+    unsigned mb = serve->options->kv_memory_mb;
+    if (mb != KV_MEMORY_AUTO)
+        return (uint64_t)mb << 20;
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return machine / KV_MEMORY_PART < KV_MEMORY_MOST ? machine / KV_MEMORY_PART : KV_MEMORY_MOST;
+}
+
+/* The file, as far as can be told without reading it, and all settings that shape a state. */
+static void identify_states(struct serve *serve)
+{
+    const struct engine_config *e = &serve->options->engine;
+    const struct engine_info *info = serve->info;
+    struct stat st = {0};
+    stat(e->path, &st);
+    snprintf(serve->kv_identity, sizeof serve->kv_identity,
+             "%s %s; %s, %llu bytes, modified %lld.%09ld, inode %llu; vocabulary %u; kv %s, flash attention %d, layers "
+             "on GPUs %d",
+             info->name, info->build, info->description, (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec,
+             st.st_mtim.tv_nsec, (unsigned long long)st.st_ino, info->vocabulary, e->kv_type ? e->kv_type : "f16",
+             (int)e->flash, e->gpu_layers);
+}
+
 static void load_done(struct loop_job *job)
 {
     struct serve *serve = container_of(job, struct serve, load);
@@ -216,10 +245,15 @@ static void load_done(struct loop_job *job)
         return;
     }
     serve->info = serve->options->ops->info(serve->engine);
+    identify_states(serve);
     struct sched_config config = {.ops = serve->options->ops,
                                   .engine = serve->engine,
                                   .loop = &serve->loop,
                                   .queue_size = serve->options->queue_size,
+                                  .kv_memory = kv_memory(serve),
+                                  .kv_disk = (uint64_t)serve->options->kv_disk_mb << 20,
+                                  .kv_folder = serve->options->kv_folder,
+                                  .kv_identity = serve->kv_identity,
                                   .on_fatal = on_fatal,
                                   .arg = serve};
     struct err err = ERR_INIT;

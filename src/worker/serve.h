@@ -14,6 +14,8 @@
 #include "worker/engine.h"
 #include "worker/sched.h"
 
+#define KV_MEMORY_AUTO UINT32_MAX
+
 struct serve_options {
     struct engine_config engine;
     const struct engine_ops *ops;
@@ -23,6 +25,8 @@ struct serve_options {
     const char *alias;         /* the model's name; NULL: its file's */
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
+    unsigned kv_memory_mb, kv_disk_mb; /* for states outside the cache; KV_MEMORY_AUTO: chosen by the machine */
+    const char *kv_folder;             /* for those that outlive the worker, or NULL */
     unsigned request_timeout_ms; /* 0: none */
     uint64_t max_body;           /* bytes */
     int notify_fd;               /* for notify.h, or -1 */
@@ -56,6 +60,7 @@ struct serve {
     struct chat_templates *templates; /* NULL: the model has none */
     struct err template_error;        /* why */
     char model[LIMIT_MODEL_NAME + 1];
+    char kv_identity[512]; /* what a state of the cache depends on */
     char fingerprint[OPENAI_FINGERPRINT_SIZE];
     int64_t created; /* the model file's time */
 };

@@ -37,6 +37,18 @@ static void on_dispose(void *arg)
     cancel_all(task);
 }
 
+/* Whose request it is, as the gateway says; 0: it does not. */
+static uint64_t client_of(const struct http_req *req)
+{
+    struct str digits = http_head_find(&req->head, "x-inferd-client");
+    uint64_t client = 0;
+    for (size_t i = 0; i < digits.n && i < 16; i++) {
+        char c = digits.p[i];
+        client = client * 16 + (uint64_t)(c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0);
+    }
+    return client;
+}
+
 static bool submit_next(struct serve_task *task, struct err *err)
 {
     struct gen_request request = {.choices = 1};
@@ -44,6 +56,7 @@ static bool submit_next(struct serve_task *task, struct err *err)
     unsigned timeout = task->serve->options->request_timeout_ms;
     gen_params_default(&request.params);
     request.priority = str_ieq(http_head_find(&task->req->head, "x-inferd-priority"), STR("batch"));
+    request.client = client_of(task->req);
     task->on_fill(task, task->next, &request);
     if (timeout)
         request.deadline_ms = loop_now_ms(&task->serve->loop) + timeout;

@@ -119,17 +119,25 @@ static inline bool drive_text_request(struct drive *drive, struct drive_reply *r
     return drive_submit(drive, reply, &request);
 }
 
-static inline bool drive_open(struct drive *drive, const struct engine_ops *ops, const struct engine_config *config,
-                              unsigned queue, struct err *err)
+/* config says how; what a drive knows itself is filled in. */
+static inline bool drive_open_with(struct drive *drive, const struct engine_config *engine, struct sched_config config,
+                                   struct err *err)
 {
-    *drive = (struct drive){.ops = ops};
-    drive->engine = ops->open(config, err);
+    *drive = (struct drive){.ops = config.ops};
+    drive->engine = config.ops->open(engine, err);
     if (!drive->engine)
         return false;
     loop_init(&drive->loop);
-    drive->sched = sched_new(
-        &(struct sched_config){.ops = ops, .engine = drive->engine, .loop = &drive->loop, .queue_size = queue});
+    config.engine = drive->engine;
+    config.loop = &drive->loop;
+    drive->sched = sched_new(&config);
     return true;
+}
+
+static inline bool drive_open(struct drive *drive, const struct engine_ops *ops, const struct engine_config *config,
+                              unsigned queue, struct err *err)
+{
+    return drive_open_with(drive, config, (struct sched_config){.ops = ops, .queue_size = queue}, err);
 }
 
 static inline void drive_close(struct drive *drive)
