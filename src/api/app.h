@@ -172,8 +172,8 @@ void api_watch_caller(struct app *app, struct http_req *req);
 /* A line in the head of requests that our workers put behind the others. */
 #define API_BATCH_LINE "X-Inferd-Priority: batch\r\n"
 
-/* The line that tells our worker whose a request is, for fair shares of the engine: a digest of the caller's name, or of
- * the address where there is no caller; "" when neither is known. In the arena. */
+/* The line that tells our worker whose a request is, for fair shares of the engine: a digest of the caller's name, or
+ * of the address where there is no caller; "" when neither is known. In the arena. */
 struct str api_client_line(const struct caller *caller, struct str address, struct arena *arena);
 
 struct account;

@@ -106,16 +106,16 @@
 #define LIMIT_SIBLING_TOKENS     32          /* a shorter common prefix is not worth waiting for */
 #define LIMIT_PREFILL_LEAST      6           /* tokens of it at least */
 #define LIMIT_PREFILL_BURST      64          /* so many at once beside running decodes that had none for a while */
-#define LIMIT_STREAMS_HELD       4    /* clients with more streams slow down while another client's prompt is read */
-#define LIMIT_KV_MB              (1u << 24)  /* largest kv_memory_mb and kv_disk_mb */
-#define LIMIT_KV_FILES           4096 /* states on disk of one model */
-#define LIMIT_KV_QUIET_MS        500  /* nothing to do for so long: copies are made */
-#define LIMIT_KV_FLUSH_MS        4000 /* states are written to disk for so long at the end */
-#define LIMIT_RETRY_AFTER_MS     1000 /* told to clients that meet a full queue */
-#define LIMIT_GRAMMAR_DEPTH      128  /* parentheses in a GBNF text */
-#define LIMIT_TELL_LOAD_MS       250  /* between two words of a worker about how busy it is */
-#define LIMIT_SCHEMA_DEPTH       32   /* nesting of a JSON schema */
-#define LIMIT_SEQUENCES          256  /* sequences in one context (llama.cpp's own maximum) */
+#define LIMIT_STREAMS_HELD       4 /* clients with more streams slow down while another client's prompt is read */
+#define LIMIT_KV_MB              (1u << 24) /* largest kv_memory_mb and kv_disk_mb */
+#define LIMIT_KV_FILES           4096       /* states on disk of one model */
+#define LIMIT_KV_QUIET_MS        500        /* nothing to do for so long: copies are made */
+#define LIMIT_KV_FLUSH_MS        4000       /* states are written to disk for so long at the end */
+#define LIMIT_RETRY_AFTER_MS     1000       /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128        /* parentheses in a GBNF text */
+#define LIMIT_TELL_LOAD_MS       250        /* between two words of a worker about how busy it is */
+#define LIMIT_SCHEMA_DEPTH       32         /* nesting of a JSON schema */
+#define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */
 #define LIMIT_MODELS             4096   /* model files known at once */

@@ -68,6 +68,7 @@ struct engine_info {
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos, add_sep;
     bool can_trim;       /* a sequence's tail can be dropped (not so for recurrent models) */
+    bool whole_states;   /* a state that was loaded can be continued at its end only (sliding windows, recurrence) */
     bool embedding_only; /* encoder model: no logits */
     engine_token bos, eos, sep, fim_prefix, fim_suffix, fim_middle; /* ENGINE_TOKEN_NONE where absent */
     const void *llama_model;                                        /* for chat_shim.cpp; NULL with the fake engine */
@@ -132,6 +133,9 @@ struct engine_ops {
     enum engine_status (*embed)(struct engine *engine, const engine_token *tokens, unsigned count, float *out);
     void (*sequence_copy)(struct engine *engine, unsigned from, unsigned to, unsigned length); /* first length tokens */
     bool (*sequence_trim)(struct engine *engine, unsigned sequence, unsigned length); /* keep the first length tokens */
+    /* Whether all is still there that a token behind the first length ones would look at: engines with sliding windows
+     * drop what has left the window of the last token. */
+    bool (*sequence_has)(struct engine *engine, unsigned sequence, unsigned length);
     /* The state of a sequence as bytes: how many, and a copy of them (returns the bytes written, 0: failed). They fit
      * any engine opened with the same model and settings. */
     size_t (*state_size)(struct engine *engine, unsigned sequence);

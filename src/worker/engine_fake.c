@@ -9,6 +9,7 @@
  *   vocab=N              at least 260                         context=N   cells shared by all sequences
  *   sequences=N          load_ms=N                            fail_after=N  the N-th decode fails
  *   emoji=1              trim=0: sequences cannot be cut      batch=N     rows of one decode
+ *   window=N: what has left the last N tokens of a sequence is gone, as with sliding windows
  *   rank=1: a cross-encoder, whose score is the share of a document's bytes that the query has, too
  * It keeps no KV, but counts cells as a real cache would. */
 #include <errno.h>
@@ -29,7 +30,8 @@
 #define SCORED           8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
-    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch, rank;
+    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch, rank,
+        window;
 };
 
 struct engine {
@@ -56,7 +58,8 @@ static bool read_setting(struct fake_settings *settings, struct str name, struct
                  {"emoji", &settings->emoji, 1},
                  {"trim", &settings->trim, 1},
                  {"batch", &settings->batch, 4096},
-                 {"rank", &settings->rank, 1}};
+                 {"rank", &settings->rank, 1},
+                 {"window", &settings->window, 1u << 24}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (str_eq(name, str_from(table[i].name)) && str_u64(value, table[i].max, table[i].target))
             return true;
@@ -136,6 +139,7 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
                              .add_bos = settings.rank != 0,
                              .add_eos = settings.rank != 0,
                              .can_trim = settings.trim != 0,
+                             .whole_states = settings.trim == 0 || settings.window > 0,
                              .bos = BOS,
                              .eos = EOS,
                              .sep = ENGINE_TOKEN_NONE,
@@ -330,6 +334,13 @@ static bool fake_trim(struct engine *engine, unsigned sequence, unsigned length)
     return true;
 }
 
+/* window=N: as if everything before the last N tokens were gone. */
+static bool fake_has(struct engine *engine, unsigned sequence, unsigned length)
+{
+    uint64_t window = engine->settings.window, count = engine->table.seqs[sequence].count;
+    return window == 0 || count <= window || count - window <= (length > window ? length - window : 0);
+}
+
 /* A state is the tokens, so that a wrong one shows as another text. */
 static size_t fake_state_size(struct engine *engine, unsigned sequence)
 {
@@ -377,6 +388,7 @@ const struct engine_ops engine_fake = {
     .embed = fake_embed,
     .sequence_copy = fake_copy,
     .sequence_trim = fake_trim,
+    .sequence_has = fake_has,
     .state_size = fake_state_size,
     .state_save = fake_state_save,
     .state_load = fake_state_load,

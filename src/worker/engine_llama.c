@@ -26,7 +26,7 @@
 #define DEFAULT_UBATCH    512
 #define DEFAULT_SEQUENCES 16
 #define ALL_LAYERS        999
-#define HOLDERS           4 /* sequence ids for each sequence that decodes: the others hold prefixes, which cost nothing */
+#define HOLDERS           4 /* sequence ids for each sequence that decodes */
 
 struct engine {
     struct engine_info info;
@@ -223,6 +223,7 @@ static void describe_model(struct engine *engine)
     info->add_eos = llama_vocab_get_add_eos(engine->vocab);
     info->add_sep = llama_vocab_get_add_sep(engine->vocab);
     info->can_trim = !llama_model_is_recurrent(engine->model) && !llama_model_is_hybrid(engine->model);
+    info->whole_states = !info->can_trim || llama_model_n_swa(engine->model) > 0;
     info->embedding_only = is_encoder(engine);
     info->llama_model = engine->model;
 }
@@ -252,9 +253,11 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     info->batch = or_default(config->batch, DEFAULT_BATCH);
     info->ubatch = smaller(or_default(config->ubatch, DEFAULT_UBATCH), info->batch);
     info->sequences = smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
-    info->holders = info->can_trim ? smaller(HOLDERS * info->sequences, LIMIT_SEQUENCES) : info->sequences;
     unsigned scored = LIMIT_SCORE_BYTES / (info->vocabulary * (unsigned)sizeof(float) + 1);
     info->outputs = info->sequences + smaller(scored > 0 ? scored : 1, info->ubatch);
+    /* Others only hold prefixes and cost nothing, but llama.cpp keeps a row of logits for each. */
+    info->holders =
+        info->can_trim ? smaller(smaller(HOLDERS * info->sequences, info->outputs), LIMIT_SEQUENCES) : info->sequences;
     info->threads = or_default(config->threads, usable_cores());
     info->pooling = choose_pooling(engine, config->pooling);
 
@@ -267,7 +270,7 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->n_ctx = info->context_sequence;
     params->n_batch = info->batch;
     params->n_ubatch = info->ubatch;
-    params->n_seq_max = info->sequences;
+    params->n_seq_max = info->holders; /* ids beyond it work, but are not written to states */
     /* The compute buffers hold so many rows of logits, and llama.cpp aborts at one more. For a whole batch they would
      * take half a gigabyte with a vocabulary of 262 144. */
     params->n_outputs_max = info->outputs;
@@ -275,7 +278,7 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                               : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
                                                                   : LLAMA_FLASH_ATTN_TYPE_AUTO;
-    params->kv_unified = true; /* then sequence ids up to LIMIT_SEQUENCES are fine whatever n_seq_max says */
+    params->kv_unified = true;
     params->abort_callback = is_stopped;
     params->abort_callback_data = engine;
     params->no_perf = true;
@@ -411,6 +414,13 @@ static void llama_engine_copy(struct engine *engine, unsigned from, unsigned to,
 static bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned length)
 {
     return llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, (llama_pos)length, -1);
+}
+
+static bool llama_engine_has(struct engine *engine, unsigned sequence, unsigned length)
+{
+    llama_pos window = (llama_pos)llama_model_n_swa(engine->model);
+    llama_pos first = llama_memory_seq_pos_min(llama_get_memory(engine->context), (llama_seq_id)sequence);
+    return window == 0 || first <= ((llama_pos)length > window ? (llama_pos)length - window : 0);
 }
 
 static size_t llama_engine_state_size(struct engine *engine, unsigned sequence)
@@ -577,6 +587,7 @@ const struct engine_ops engine_llama = {
     .embed = llama_engine_embed,
     .sequence_copy = llama_engine_copy,
     .sequence_trim = llama_engine_trim,
+    .sequence_has = llama_engine_has,
     .state_size = llama_engine_state_size,
     .state_save = llama_engine_state_save,
     .state_load = llama_engine_state_load,

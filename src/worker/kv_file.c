@@ -289,8 +289,8 @@ char *kv_file_write(const char *folder, const char *identity, const engine_token
     snprintf(path, sizeof path, "%s/%016llx" SUFFIX, own, (unsigned long long)number);
     snprintf(draft, sizeof draft, "%s/%016llx.part", own, (unsigned long long)number);
     int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool written = fd >= 0 && write_all(fd, &header, sizeof header) &&
-                   write_all(fd, tokens, count * sizeof *tokens) && write_all(fd, state, size);
+    bool written = fd >= 0 && write_all(fd, &header, sizeof header) && write_all(fd, tokens, count * sizeof *tokens) &&
+                   write_all(fd, state, size);
     int error = errno;
     if (fd >= 0 && close(fd) != 0)
         written = false;

@@ -31,7 +31,8 @@ bool kv_file_open(struct kv_file *file, const char *path, const char *identity);
 void kv_file_close(struct kv_file *file);
 
 void kv_file_remove(const char *path);
-void kv_file_touch(const char *path);                      /* it was used: it is the newest now */
-void kv_file_prune(const char *folder, uint64_t limit);    /* oldest files of all identities go until limit bytes are left */
+void kv_file_touch(const char *path); /* it was used: it is the newest now */
+void kv_file_prune(const char *folder,
+                   uint64_t limit); /* oldest files of all identities go until limit bytes are left */
 
 #endif

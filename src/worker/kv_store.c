@@ -3,8 +3,8 @@
  *
  * States are whole sequences, because the engine can only read them whole; one is useful to whoever shares a beginning
  * with it, since the rest is cut off after it was read. So a state that is the beginning of another is not kept beside
- * it, and a sequence is not kept when an existing state lacks little of it. (Engines that cannot cut sequences need the
- * beginnings: there, each is kept.)
+ * it, and a sequence is not kept when an existing state lacks little of it. (Engines that can continue a state at its
+ * end only need the beginnings: there, each is kept.)
  *
  * Eviction is by least recent use. A state read from disk leaves no copy in memory: its file is mapped, copied into the
  * cache and stays the way back.
@@ -32,7 +32,7 @@ struct entry {
 struct kv_store {
     struct kv_store_config config;
     struct list lru;
-    bool trims;
+    bool cuts; /* a state is of use for any beginning of it */
     struct kv_store_stats stats;
 };
 
@@ -116,7 +116,7 @@ struct kv_store *kv_store_new(const struct kv_store_config *config)
 {
     struct kv_store *store = mem_calloc(1, sizeof *store);
     store->config = *config;
-    store->trims = config->ops->info(config->engine)->can_trim;
+    store->cuts = !config->ops->info(config->engine)->whole_states;
     list_init(&store->lru);
     if (config->folder)
         kv_file_scan(config->folder, config->identity, on_file, store);
@@ -145,10 +145,10 @@ const struct kv_store_stats *kv_store_stats(const struct kv_store *store)
 
 bool kv_store_wants(const struct kv_store *store, const engine_token *tokens, unsigned count)
 {
-    if (store->config.memory_limit == 0 || (store->trims && count < WORTH_KEEPING))
+    if (store->config.memory_limit == 0 || (store->cuts && count < WORTH_KEEPING))
         return false;
     unsigned kept = PREFIX_BIT(PREFIX_KEPT);
-    if (!store->trims)
+    if (!store->cuts)
         return prefix_find_whole(store->config.tree, tokens, count, kept).length < count;
     return prefix_find(store->config.tree, tokens, count, kept).length + WORTH_KEEPING <= count;
 }
@@ -174,7 +174,7 @@ bool kv_store_keep(struct kv_store *store, unsigned sequence, const engine_token
         mem_free(data);
         return false;
     }
-    if (store->trims)
+    if (store->cuts)
         forget_beginnings(store, tokens, count);
     struct entry *entry = add_entry(store, tokens, count);
     entry->data = data;

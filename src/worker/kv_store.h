@@ -1,6 +1,6 @@
 /* The KV store: states of sequences kept outside the engine's cache, in memory and, over the worker's life, on disk. A
- * prefix that had to leave the cache comes back at the price of a copy instead of a prefill. Decode thread only, but for
- * the statistics, which the scheduler publishes. */
+ * prefix that had to leave the cache comes back at the price of a copy instead of a prefill. Decode thread only, but
+ * for the statistics, which the scheduler publishes. */
 #ifndef WORKER_KV_STORE_H
 #define WORKER_KV_STORE_H
 
@@ -16,7 +16,7 @@ struct kv_store_config {
     uint64_t memory_limit;    /* bytes of states in memory; 0: keeps nothing in memory */
     const char *folder;       /* for kv_store_flush, made when missing; NULL: nothing survives the worker */
     uint64_t disk_limit;      /* bytes in the folder above `folder`, all models together */
-    const char *identity;     /* what a state depends on: model, settings, engine; the folder's files are checked for it */
+    const char *identity; /* what a state depends on: model, settings, engine; the folder's files are checked for it */
 };
 
 /* Reads what lies in the folder: tokens only, a state is read when it is wanted. Files that are damaged or of another
@@ -29,7 +29,7 @@ void kv_store_free(struct kv_store *store); /* marks leave the tree; files stay 
 bool kv_store_wants(const struct kv_store *store, const engine_token *tokens, unsigned count);
 
 /* Copies the state of a sequence that holds tokens. The least recently used states go when the limit is reached; states
- * that are a beginning of this one go too, if the engine can cut sequences. False: too big, or the engine failed. */
+ * that are a beginning of this one go too, if the engine can cut states. False: too big, or the engine failed. */
 bool kv_store_keep(struct kv_store *store, unsigned sequence, const engine_token *tokens, unsigned count);
 
 /* The tokens of the state behind a PREFIX_KEPT mark. */
@@ -44,8 +44,8 @@ bool kv_store_restore(struct kv_store *store, struct prefix_mark *mark, unsigned
 void kv_store_flush(struct kv_store *store, uint64_t deadline_ms);
 
 struct kv_store_stats {
-    unsigned states;      /* in memory */
-    unsigned files;       /* on disk, of this model */
+    unsigned states; /* in memory */
+    unsigned files;  /* on disk, of this model */
     uint64_t memory_bytes, disk_bytes;
     uint64_t kept, restored, evicted; /* since start */
 };

@@ -10,11 +10,11 @@
 #include "base/list.h"
 #include "worker/engine.h"
 
-enum prefix_kind { /* where a holder keeps its tokens */
-    PREFIX_IDLE,   /* a sequence in the cache that nobody uses */
-    PREFIX_BUSY,   /* one that a branch uses */
-    PREFIX_KEPT,   /* a state outside the cache */
-    PREFIX_KINDS
+enum prefix_kind {              /* where a holder keeps its tokens */
+                   PREFIX_IDLE, /* a sequence in the cache that nobody uses */
+                   PREFIX_BUSY, /* one that a branch uses */
+                   PREFIX_KEPT, /* a state outside the cache */
+                   PREFIX_KINDS
 };
 #define PREFIX_BIT(kind) (1u << (kind))
 
@@ -36,7 +36,8 @@ void prefix_tree_init(struct prefix_tree *tree);
 void prefix_tree_release(struct prefix_tree *tree); /* marks are left as they are */
 
 void prefix_append(struct prefix_tree *tree, struct prefix_mark *mark, const engine_token *tokens, unsigned count);
-void prefix_cut(struct prefix_tree *tree, struct prefix_mark *mark, unsigned length); /* keeps the first length tokens */
+void prefix_cut(struct prefix_tree *tree, struct prefix_mark *mark,
+                unsigned length); /* keeps the first length tokens */
 /* to, which holds nothing, holds the first length tokens of from; length is at most from's. */
 void prefix_share(struct prefix_tree *tree, const struct prefix_mark *from, struct prefix_mark *to, unsigned length);
 void prefix_set_kind(struct prefix_mark *mark, enum prefix_kind kind);

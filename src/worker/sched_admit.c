@@ -5,22 +5,25 @@
  * nobody is overtaken more than OVERTAKEN times.
  *
  * What a sequence starts with. The longest beginning any sequence of the cache holds, by copying cells or by taking the
- * idle sequence over; a state of the KV store instead, when that is longer by enough to be worth the copy. A branch whose
- * beginning is being prefilled by another right now waits for it.
+ * idle sequence over; a state of the KV store instead, when that is longer by enough to be worth the copy. A branch
+ * whose beginning is being prefilled by another right now waits for it.
  *
- * When no sequence is idle, an interactive branch takes one from batch, and one of a client with few streams takes one
- * from the client with most. The one who yields keeps its tokens in the cache for as long as nobody needs the cells. */
+ * When no sequence is idle, an interactive branch takes one from a reader who has paused, or from batch, and one of a
+ * client with few streams takes one from the client with most. The one who yields keeps its tokens in the cache for as
+ * long as nobody needs the cells. */
 #include "worker/sched_private.h"
 
 #include "base/clock.h"
 
-#define BATCH_EVERY   128 /* beside interactive work, batch has one step of so many: too few to move its p99 */
-#define BATCH_LULL_MS 25  /* batch waits so long behind interactive work: who talks often talks again at once */
-#define ADMIT_SCAN    64  /* waiting branches of one client looked at in one step */
-#define HOT_SCAN      8   /* of them compared by their prefix */
-#define OVERTAKEN     8
-#define RESTORE_GAIN  32 /* tokens a state must save beyond what the cache has */
-#define REST_KEPT     32 /* an idle sequence with so many tokens of its own behind the match is copied from, not cut */
+#define BATCH_EVERY        128 /* beside interactive work, batch has one step of so many: too few to move its p99 */
+#define BATCH_LULL_MS      25  /* batch waits so long behind interactive work: who talks often talks again at once */
+#define ADMIT_SCAN         64  /* waiting branches of one client looked at in one step */
+#define TURNS_PER_SEQUENCE 4   /* of clients in one step */
+#define HOT_SCAN           8   /* of them compared by their prefix */
+#define OVERTAKEN          8
+#define COMEBACK_STEPS     32 /* who gave way comes back when there is room for so many steps of everyone */
+#define RESTORE_GAIN       32 /* tokens a state must save beyond what the cache has */
+#define REST_KEPT          32 /* an idle sequence with so many tokens of its own behind the match is copied from, not cut */
 
 enum placement { PLACED, LATER, BLOCKED };
 
@@ -53,8 +56,16 @@ static struct prefix_match find_kept(const struct sched *sched, const struct bra
 {
     const struct prefix_tree *tree = &sched->table.prefixes;
     unsigned kept = PREFIX_BIT(PREFIX_KEPT);
-    return sched->info->can_trim ? prefix_find(tree, branch->tokens, limit, kept)
-                                 : prefix_find_whole(tree, branch->tokens, limit, kept);
+    return sched->info->whole_states ? prefix_find_whole(tree, branch->tokens, limit, kept)
+                                     : prefix_find(tree, branch->tokens, limit, kept);
+}
+
+static struct seq_match find_sequence(const struct sched *sched, const struct branch *branch, unsigned limit)
+{
+    struct seq_match match = seq_match(&sched->table, branch->tokens, limit, !sched->info->can_trim);
+    if (match.id >= 0 && !sched->ops->sequence_has(sched->engine, (unsigned)match.id, match.length))
+        return (struct seq_match){.id = -1};
+    return match;
 }
 
 /* Whether a branch that is being prefilled will soon hold a longer beginning of tokens than there is now. */
@@ -86,8 +97,8 @@ static int empty_sequence(struct sched *sched, int except)
     return id;
 }
 
-/* A sequence that begins with the match: the matching one itself when it is idle and has little else, or is the only one
- * to be had; else another one into which the beginning is copied. -1: none is idle. */
+/* A sequence that begins with the match: the matching one itself when it is idle and has little else, or is the only
+ * one to be had; else another one into which the beginning is copied. -1: none is idle. */
 static int choose_sequence(struct sched *sched, struct seq_match *match)
 {
     if (match->id < 0)
@@ -107,18 +118,18 @@ static int choose_sequence(struct sched *sched, struct seq_match *match)
     return match->id;
 }
 
-/* A sequence filled from the KV store with a state of `count` tokens and cut to the match; -1: that was not possible. To
- * make room states are kept, and others may go for them: so the state is looked up again when there is room. */
-static int restore_sequence(struct sched *sched, const struct branch *branch, unsigned limit, unsigned count)
+/* A sequence filled from the KV store and cut to the match, `least` tokens at least; -1: that was not possible. Making
+ * room may have cost the state that was found before, so it is looked up again. */
+static int restore_sequence(struct sched *sched, const struct branch *branch, unsigned limit, unsigned least)
 {
-    if (!sched_make_room(sched, count, -1))
-        return -1;
+    unsigned count;
     int id = empty_sequence(sched, -1);
     struct prefix_match kept = find_kept(sched, branch, limit);
-    if (id < 0 || !kept.mark || kept.mark->length > count)
+    if (id < 0 || kept.length < least)
         return -1;
     const engine_token *tokens = kv_store_tokens(kept.mark, &count);
-    if (!kv_store_restore(sched->store, kept.mark, (unsigned)id))
+    if (sched->table.cells - sched->table.cells_used < count ||
+        !kv_store_restore(sched->store, kept.mark, (unsigned)id))
         return -1;
     seq_append(&sched->table, (unsigned)id, tokens, count);
     if (count > kept.length)
@@ -158,8 +169,8 @@ static void run_branch(struct sched *sched, struct branch *branch, int id, unsig
     sched_start_gen(sched, gen);
 }
 
-/* Where engines cannot cut a sequence, only whole states are of use to others: one is kept where this prompt leaves what
- * is known, since that is where others may leave it, and one before the last token. */
+/* Where engines cannot cut a sequence, only whole states are of use to others: one is kept where this prompt leaves
+ * what is known, since that is where others may leave it, and one before the last token. */
 static void set_checkpoint(struct sched *sched, struct branch *branch, unsigned limit, unsigned have)
 {
     unsigned any = PREFIX_BIT(PREFIX_IDLE) | PREFIX_BIT(PREFIX_BUSY) | PREFIX_BIT(PREFIX_KEPT);
@@ -169,25 +180,34 @@ static void set_checkpoint(struct sched *sched, struct branch *branch, unsigned 
         branch->checkpoint = 0;
 }
 
+/* Cells that must be free beside the branch's own: a step of everyone, and, for one that gave way before, enough that
+ * it does not have to again at once. */
+static unsigned margin(const struct sched *sched, const struct branch *branch)
+{
+    unsigned step = sched->running_count + 1, more = COMEBACK_STEPS * step, most = sched->table.cells / 4;
+    return branch->generated == 0 ? step : more < most ? more : most;
+}
+
 static enum placement place(struct sched *sched, struct branch *branch)
 {
-    if (sched->running_count == sched->info->sequences)
-        return BLOCKED;
     unsigned limit = reusable(branch);
-    bool whole = !sched->info->can_trim;
-    struct seq_match match = seq_match(&sched->table, branch->tokens, limit, whole);
+    struct seq_match match = find_sequence(sched, branch, limit);
     struct prefix_match kept = find_kept(sched, branch, limit);
     bool restores = kept.length >= match.length + RESTORE_GAIN;
     unsigned have = restores ? kept.length : match.length;
-    if (worth_waiting(sched, branch, limit, have))
+    if (worth_waiting(sched, branch, limit, have)) /* asked first: nobody shall yield to one that waits anyway */
         return LATER;
+    if (sched->running_count == sched->info->sequences)
+        return BLOCKED;
     set_checkpoint(sched, branch, limit, have);
-    int id = restores ? restore_sequence(sched, branch, limit, kept.mark->length) : -1;
+    unsigned needed = branch->count + margin(sched, branch);
+    if (restores && !sched_make_room(sched, needed, -1) && sched->running_count > 0)
+        return BLOCKED;
+    int id = restores ? restore_sequence(sched, branch, limit, kept.length) : -1;
     if (id < 0) {
-        match = seq_match(&sched->table, branch->tokens, limit, whole); /* room was made */
+        match = find_sequence(sched, branch, limit); /* room was made */
         sched_forget_stale(sched, match.id);
-        unsigned needed = branch->count - match.length + sched->running_count;
-        if (!sched_make_room(sched, needed, match.id) && sched->running_count > 0)
+        if (!sched_make_room(sched, needed - match.length, match.id) && sched->running_count > 0)
             return BLOCKED;
         id = choose_sequence(sched, &match);
     }
@@ -209,6 +229,14 @@ static struct branch *youngest(const struct sched *sched, const struct share *sh
     return NULL;
 }
 
+static struct branch *paused(const struct sched *sched)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (gen_sits_out(sched->running[i]->gen))
+            return sched->running[i];
+    return NULL;
+}
+
 static const struct share *busiest_share(const struct sched *sched)
 {
     const struct share *busiest = NULL;
@@ -218,12 +246,14 @@ static const struct share *busiest_share(const struct sched *sched)
     return busiest;
 }
 
-/* Some other branch gives its sequence to an interactive one of this client; its tokens stay there until they are in the
- * way. False: there is none that should. */
+/* Some other branch gives its sequence to an interactive one of this client; its tokens stay there until they are in
+ * the way. False: there is none that should. */
 static bool make_yield(struct sched *sched, const struct share *share)
 {
     const struct share *busiest = busiest_share(sched);
-    struct branch *victim = youngest(sched, NULL, 1);
+    struct branch *victim = paused(sched);
+    if (!victim)
+        victim = youngest(sched, NULL, 1);
     if (!victim && busiest && busiest->running >= share->running + 2)
         victim = youngest(sched, busiest, 0);
     if (!victim)
@@ -291,7 +321,8 @@ static bool admit_share(struct sched *sched, struct list *waiting, bool *ret_blo
 static bool admit_lane(struct sched *sched, enum share_lane lane, bool *placed)
 {
     struct share *share = share_next(&sched->shares, lane, NULL);
-    while (share) {
+    unsigned turns = TURNS_PER_SEQUENCE * sched->info->sequences; /* some may be placed, and yield again */
+    while (share && turns-- > 0) {
         bool blocked, some = admit_share(sched, &share->waiting[lane], &blocked);
         *placed |= some;
         if (blocked)

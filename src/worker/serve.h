@@ -27,9 +27,9 @@ struct serve_options {
     unsigned queue_size;
     unsigned kv_memory_mb, kv_disk_mb; /* for states outside the cache; KV_MEMORY_AUTO: chosen by the machine */
     const char *kv_folder;             /* for those that outlive the worker, or NULL */
-    unsigned request_timeout_ms; /* 0: none */
-    uint64_t max_body;           /* bytes */
-    int notify_fd;               /* for notify.h, or -1 */
+    unsigned request_timeout_ms;       /* 0: none */
+    uint64_t max_body;                 /* bytes */
+    int notify_fd;                     /* for notify.h, or -1 */
     struct openai_defaults chat, completion;
 };
 

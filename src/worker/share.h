@@ -15,10 +15,10 @@ enum share_lane { SHARE_INTERACTIVE, SHARE_BATCH, SHARE_EMBED, SHARE_EMBED_BATCH
 struct share {
     struct list link; /* in the table, while it has requests */
     uint64_t client;
-    uint64_t served;   /* virtual time, tokens */
-    unsigned requests; /* that have not ended */
-    unsigned running;  /* branches in the cache */
-    unsigned quota;    /* of them that may decode in this step; the scheduler's */
+    uint64_t served;                  /* virtual time, tokens */
+    unsigned requests;                /* that have not ended */
+    unsigned running;                 /* branches in the cache */
+    unsigned quota;                   /* of them that may decode in this step; the scheduler's */
     struct list waiting[SHARE_LANES]; /* branches, oldest first */
 };
 

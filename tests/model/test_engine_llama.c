@@ -142,6 +142,69 @@ static void prefixes_are_reused(void **state)
     drive_reply_release(&first);
 }
 
+/* Two prompts of 500 tokens in 700 cells: the second pushes the first out, which then comes back as it was. */
+static void a_prefix_comes_back_from_the_store(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct drive small;
+    struct engine_config engine = {.path = model_path("SmolLM2-135M-Instruct.Q4_1.gguf"),
+                                   .context_size = 700,
+                                   .gpu_layers = -1,
+                                   .memory_map = true};
+    struct sched_config config = {.ops = &engine_llama, .queue_size = 8, .kv_memory = 64 << 20};
+    assert_true(drive_open_with(&small, &engine, config, &err));
+    char texts[2][4096] = {"", ""};
+    for (int i = 0; i < 60; i++)
+        for (int j = 0; j < 2; j++)
+            snprintf(texts[j] + strlen(texts[j]), sizeof texts[j] - strlen(texts[j]), "%s %d is kept. ",
+                     j ? "Promise" : "Rule", i * (j + 3));
+    struct gen_params params = drive_greedy(12);
+    struct drive_reply first, again, other;
+    run_text(&small, &first, texts[0], &params);
+    run_text(&small, &again, texts[0], &params); /* from the cache */
+    run_text(&small, &other, texts[1], &params);
+    drive_reply_release(&first);
+    run_text(&small, &first, texts[0], &params);
+    struct sched_stats stats;
+    sched_stats(small.sched, &stats);
+    assert_int_equal(stats.kv.restored, 1);
+    assert_int_equal(first.timings.cached_tokens, first.timings.prompt_tokens - 1);
+    assert_string_equal(drive_text(&first, 0), drive_text(&again, 0));
+    drive_reply_release(&first);
+    drive_reply_release(&again);
+    drive_reply_release(&other);
+    drive_close(&small);
+}
+
+/* Gemma's windows of 512: a state that was loaded has the last window only, and says so. */
+static void sliding_windows_are_known(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct engine_config config = {
+        .path = model_path(GEMMA), .context_size = 2048, .gpu_layers = -1, .memory_map = true};
+    struct engine *engine = engine_llama.open(&config, &err);
+    assert_non_null(engine);
+    assert_true(engine_llama.info(engine)->whole_states);
+    struct engine_row rows[300];
+    for (unsigned at = 0; at < 1200; at += 300) {
+        for (unsigned i = 0; i < 300; i++)
+            rows[i] = (struct engine_row){.token = (engine_token)(1000 + at + i), .position = at + i, .sequence = 0};
+        assert_int_equal(engine_llama.decode(engine, rows, 300, NULL), ENGINE_OK);
+    }
+    assert_true(engine_llama.sequence_has(engine, 0, 1200));
+    size_t size = engine_llama.state_size(engine, 0);
+    void *bytes = malloc(size);
+    assert_int_equal(engine_llama.state_save(engine, 0, bytes, size), size);
+    assert_true(engine_llama.state_load(engine, 1, bytes, size));
+    assert_true(engine_llama.sequence_has(engine, 1, 1200));
+    assert_false(engine_llama.sequence_has(engine, 1, 600));
+    assert_false(engine_llama.state_load(engine, 2, bytes, size)); /* no room for a third */
+    free(bytes);
+    engine_llama.close(engine);
+}
+
 static void choices_share_a_prefill(void **state)
 {
     (void)state;
@@ -298,6 +361,8 @@ int main(void)
         cmocka_unit_test(large_vocabulary_works),
         cmocka_unit_test(batch_equals_singles),
         cmocka_unit_test(prefixes_are_reused),
+        cmocka_unit_test(a_prefix_comes_back_from_the_store),
+        cmocka_unit_test(sliding_windows_are_known),
         cmocka_unit_test(choices_share_a_prefill),
         cmocka_unit_test(logprobs_are_probabilities),
         cmocka_unit_test(long_prompts_are_scored_in_pieces),

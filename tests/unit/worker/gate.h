@@ -18,7 +18,7 @@ static struct {
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
 
 static inline enum engine_status gated_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
-                                       const struct engine_stop *stop)
+                                              const struct engine_stop *stop)
 {
     pthread_mutex_lock(&gate.lock);
     gate.waiting++;

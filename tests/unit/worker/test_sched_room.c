@@ -158,7 +158,8 @@ static void whole_states_where_sequences_cannot_be_cut(void **state)
     char prompt[120];
     open_fake_with("fake:trim=0,context=2000,sequences=2", (struct sched_config){.queue_size = 8, .kv_memory = MEMORY});
     for (int i = 0; i < 4; i++) {
-        snprintf(prompt, sizeof prompt, "%s tail %d|", "the same long beginning of all these prompts, forty letters", i);
+        snprintf(prompt, sizeof prompt, "%s tail %d|", "the same long beginning of all these prompts, forty letters",
+                 i);
         run(&reply, prompt, 8);
         assert_memory_equal(drive_text(&reply, 0), "the same", 8);
         if (i >= 2) /* the first knew nothing, the second found where they part */
