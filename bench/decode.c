@@ -1,13 +1,12 @@
 /* The scheduler driven in-process: what of the bare engine's speed arrives as text.
  *
- *   bench_decode MODEL.gguf [tokens, default 64]
+ *   bench_decode MODEL.gguf [tokens, default 64] [rounds, default 3] [auto|on|off: flash attention]
  *
  * Prints tokens a second of one stream behind a prompt of 1 and of 512 tokens (compare `llama-bench -n 64 -d 0` and
- * `-d 512`), and of 1, 4, 8 and 16 streams at once behind short prompts (compare `llama-batched-bench -npp 64`).
- * Decode time only: from each request's first token to its last. */
+ * `-d 512`), and of 1, 4, 8 and 16 streams at once behind prompts of 64 tokens of their own (compare `llama-batched-bench
+ * -npp 64`) and behind one of 512 that all share (`-npp 512 -pps`). The scheduler's own clock of steps that decode. */
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "worker/sched.h"
 
@@ -18,7 +17,6 @@ struct bench {
     struct loop loop;
     struct sched *sched;
     unsigned vocabulary, open, tokens;
-    uint64_t first_ns, last_ns;
     unsigned generated;
 };
 
@@ -31,7 +29,6 @@ static void on_event(void *arg, const struct gen_event *event)
     }
     if (event->kind == GEN_EVENT_DONE) {
         bench->generated += event->timings->generated_tokens;
-        bench->last_ns = clock_ns();
         if (--bench->open == 0)
             loop_stop(&bench->loop);
     }
@@ -50,7 +47,7 @@ static struct gen_request make_request(struct bench *bench, engine_token *prompt
 }
 
 /* Tokens a second while all streams decode: the scheduler's own clock of decode work. */
-static double run(struct bench *bench, unsigned streams, unsigned length, unsigned salt)
+static double run(struct bench *bench, unsigned streams, unsigned length, unsigned salt, bool shared)
 {
     engine_token prompt[PROMPT];
     struct err err = ERR_INIT;
@@ -58,7 +55,7 @@ static double run(struct bench *bench, unsigned streams, unsigned length, unsign
     sched_stats(bench->sched, &before);
     bench->generated = 0;
     for (unsigned i = 0; i < streams; i++) {
-        struct gen_request request = make_request(bench, prompt, length, salt * STREAMS + i);
+        struct gen_request request = make_request(bench, prompt, length, salt * STREAMS + (shared ? 0 : i));
         if (!sched_submit(bench->sched, &request, on_event, bench, &err)) {
             fprintf(stderr, "bench_decode: %s\n", err.message);
             exit(1);
@@ -74,15 +71,21 @@ static double run(struct bench *bench, unsigned streams, unsigned length, unsign
 int main(int argc, char **argv)
 {
     static const unsigned streams[] = {1, 4, 8, 16};
-    struct bench bench = {.tokens = 64};
+    static const char *const flash[] = {"auto", "on", "off"};
+    struct bench bench = {0};
     struct err err = ERR_INIT;
-    uint64_t tokens = 64;
-    if (argc < 2 || (argc > 2 && !str_u64(str_from(argv[2]), 1024, &tokens))) {
-        fprintf(stderr, "usage: bench_decode MODEL.gguf [tokens]\n");
+    uint64_t tokens = 64, rounds = 3;
+    struct engine_config config = {.gpu_layers = -1, .context_size = 16384, .memory_map = true};
+    if (argc < 2 || (argc > 2 && !str_u64(str_from(argv[2]), 1024, &tokens)) ||
+        (argc > 3 && !str_u64(str_from(argv[3]), 1000, &rounds))) {
+        fprintf(stderr, "usage: bench_decode MODEL.gguf [tokens] [rounds] [auto|on|off]\n");
         return 2;
     }
+    for (unsigned i = 0; argc > 4 && i < 3; i++)
+        if (strcmp(argv[4], flash[i]) == 0)
+            config.flash = (enum engine_flash)i;
     bench.tokens = (unsigned)tokens;
-    struct engine_config config = {.path = argv[1], .context_size = 8192, .gpu_layers = -1, .memory_map = true};
+    config.path = argv[1];
     struct engine *engine = engine_llama.open(&config, &err);
     if (!engine) {
         fprintf(stderr, "bench_decode: %s\n", err.message);
@@ -92,14 +95,15 @@ int main(int argc, char **argv)
     loop_init(&bench.loop);
     bench.sched = sched_new(
         &(struct sched_config){.ops = &engine_llama, .engine = engine, .loop = &bench.loop, .queue_size = 64});
-    run(&bench, 1, 1, 0); /* page in the weights */
+    run(&bench, 1, 1, 0, false); /* page in the weights */
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (unsigned round = 1; round <= 3; round++) {
-        printf("one stream, depth 0: %.1f t/s; depth 512: %.1f t/s\n", run(&bench, 1, 1, 10 * round),
-               run(&bench, 1, PROMPT, 10 * round + 1));
+    for (unsigned round = 1; round <= rounds; round++) {
+        printf("one stream, depth 0: %.1f t/s; depth 512: %.1f t/s\n", run(&bench, 1, 1, 10 * round, false),
+               run(&bench, 1, PROMPT, 10 * round + 1, false));
         for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-            printf("%u streams, depth 64: %.1f t/s\n", streams[i],
-                   run(&bench, streams[i], 64, 100 * round + (unsigned)i));
+            printf("%u streams, depth 64: %.1f t/s; depth 512 shared: %.1f t/s\n", streams[i],
+                   run(&bench, streams[i], 64, 100 * round + (unsigned)i, false),
+                   run(&bench, streams[i], PROMPT, 100 * round + 50 + (unsigned)i, true));
     }
     sched_free(bench.sched);
     loop_release(&bench.loop);

@@ -183,7 +183,7 @@ static void sliding_windows_are_known(void **state)
     (void)state;
     struct err err = ERR_INIT;
     struct engine_config config = {
-        .path = model_path(GEMMA), .context_size = 2048, .gpu_layers = -1, .memory_map = true};
+        .path = model_path(GEMMA), .context_size = 3072, .gpu_layers = -1, .memory_map = true};
     struct engine *engine = engine_llama.open(&config, &err);
     assert_non_null(engine);
     assert_true(engine_llama.info(engine)->whole_states);
