@@ -4,7 +4,7 @@ CC ?= cc
 LLAMA = $(shell scripts/deps.sh --dir)
 BUILD = cmake --preset $(1) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
 
-.PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances bench-api fmt lint analyze clean help
+.PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances bench-api bench-engine fmt lint analyze clean help
 
 all: deps ## build build/inferd
 	@mkdir -p build
@@ -43,6 +43,9 @@ bench-instances: all ## named instances: requests through them, keys, starts, tu
 
 bench-api: all ## TLS beside nginx, keys and limits, WebSockets beside event streams
 	@python3 bench/api.py build
+
+bench-engine: all ## the worker beside llama.cpp: streams, shared prefixes, long prompts, swapped models, two users
+	@bench/run.sh engine
 
 fmt: ## format the tree
 	@clang-format -i $$(git ls-files 'src/*.[ch]' 'src/*.cpp' 'tests/*.[ch]' 'bench/*.[ch]')

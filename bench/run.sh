@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
 # `make bench`: the gateway beside nginx, the worker beside llama-server and llama-bench; both sides in one run, ratios
 # with their spread. Nothing else should use the machine meanwhile.
-#   bench/run.sh [gateway|worker|batch]
+#   bench/run.sh [gateway|worker|batch|engine]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
 models=$(scripts/models.sh)
 if [ "$what" = batch ]; then
     exec python3 bench/batch.py build "$models/SmolLM2-135M-Instruct.Q4_1.gguf"
+fi
+if [ "$what" = engine ]; then
+    half=${INFERD_CACHE:-$HOME/.cache/inferd}/models/bench-half.gguf # half a billion random parameters, made once
+    [ -e "$half" ] || { build/tests/make_model "$half.part" half && mv "$half.part" "$half"; }
+    for model in "$models/SmolLM2-135M-Instruct.Q4_1.gguf" "$models/gemma-3-270m-q4_k_m.gguf" "$half"; do
+        python3 bench/engine.py build "$(scripts/deps.sh --dir)" "$model" --rounds "${ROUNDS:-3}" ${PARTS:-}
+    done
+    exit
 fi
 if [ "$what" != worker ]; then
     state=$(mktemp -d)

@@ -15,7 +15,8 @@ struct watch {
 
 struct str api_client_line(const struct caller *caller, struct str address, struct arena *arena)
 {
-    struct str name = caller ? str_from(caller->user_id) : address;
+    bool own = caller && (caller->key_id || caller->by_token); /* a key of the configuration may be many people's */
+    struct str name = own ? str_from(caller->user_id) : address;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a: who shares a share by a collision only waits a little */
     for (size_t i = 0; i < name.n; i++)
         digest = (digest ^ (unsigned char)name.p[i]) * 0x100000001b3u;
