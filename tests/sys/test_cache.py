@@ -104,9 +104,11 @@ class Cache(unittest.TestCase):
             fake_model(server.models, "m", "tokens_per_second=50")
             with contextlib.closing(server.stream("m", temperature=0, max_tokens=300)) as stream:
                 stream.first_text()
-                os.kill(server.status("m")["pid"], signal.SIGKILL)
+                killed = server.status("m")["pid"]
+                os.kill(killed, signal.SIGKILL)
                 with self.assertRaises((EOFError, OSError)):
                     list(stream.events())
+            server.until(lambda: server.status("m").get("pid") != killed)
             with contextlib.closing(server.stream("m", temperature=0, max_tokens=300)) as stream:
                 stream.first_text()
                 self.assertEqual(stream.headers["x-inferno-cache"], "MISS")
