@@ -3,8 +3,9 @@
  *   bench_decode MODEL.gguf [tokens, default 64] [rounds, default 3] [auto|on|off: flash attention]
  *
  * Prints tokens a second of one stream behind a prompt of 1 and of 512 tokens (compare `llama-bench -n 64 -d 0` and
- * `-d 512`), and of 1, 4, 8 and 16 streams at once behind prompts of 64 tokens of their own (compare `llama-batched-bench
- * -npp 64`) and behind one of 512 that all share (`-npp 512 -pps`). The scheduler's own clock of steps that decode. */
+ * `-d 512`), and of 1, 4, 8 and 16 streams at once behind prompts of 64 tokens of their own (compare
+ * `llama-batched-bench -npp 64`) and behind one of 512 that all share (`-npp 512 -pps`). The scheduler's own clock of
+ * steps that decode. */
 #include <stdio.h>
 
 #include "base/mem.h"

@@ -1,29 +1,29 @@
 /* Continuous batching. The decode thread repeats one step for ever:
  *
- *   take the inbox, drop what was cancelled or is overdue, admit waiting branches to free sequences, build one batch
- *   (one row for each decoding branch, then as much prefill as the step may carry), decode it, sample, post events
+ *   take the inbox, drop what was cancelled or is overdue, admit waiting branches to sequences, build one batch (one
+ * row for each decoding branch, then as much prefill as the step may carry), decode it, sample, post events
  *
  * and sleeps on a condition variable when a step found nothing to do.
  *
  * Branches. A request's choices are branches of their own: each waits, is admitted, is pre-empted and ends alone. What
- * makes them cheap is that admission reuses the longest prefix any sequence holds, by trimming that sequence if it is
- * idle or by copying from it if it is busy. A branch whose prompt shares its beginning with one that is being
- * prefilled right now waits until that beginning is there; so n choices, and a burst of requests with one system
- * prompt, pay for it once. The last prompt token is always decoded anew: its logits are needed.
+ * makes them cheap is that admission reuses the longest prefix any sequence holds (a radix tree finds it), by trimming
+ * that sequence if it is idle or by copying from it if it is busy. A branch whose prompt shares its beginning with one
+ * that is being prefilled right now waits until that beginning is there; so n choices, and a burst of requests with one
+ * system prompt, pay for it once. The last prompt token is always decoded anew: its logits are needed.
  *
  * Fullness. The sequences share the cells. seq_table mirrors them, so a step knows beforehand whether its batch fits.
- * If it does not: idle sequences are forgotten, oldest first; then the youngest running branch (a paused one first)
- * gives its cells up and goes back to the head of the queue with the tokens it has, its sampler, grammar and held text
- * kept. It is prefilled again later and goes on where it was; nobody notices but the clock. A branch that alone fills
- * everything ends with LENGTH.
+ * If it does not: idle sequences are forgotten, oldest first; then a running branch (a paused one, one of batch, the
+ * youngest) gives its cells up and goes back to the head of its client's queue with the tokens it has, its sampler,
+ * grammar and held text kept. What is forgotten is copied to the KV store first, so that it comes back as a copy. A
+ * branch that alone fills everything ends with LENGTH.
  *
- * Priority. While an interactive branch is at work, batch branches keep their sequences but are not stepped, except in
- * one step of BATCH_EVERY, so that they never stand still for ever; an interactive branch that finds no sequence takes
- * a batch one's, whose tokens stay in the cache as long as nobody needs their cells.
+ * Priority. While an interactive branch is at work, and for a moment after, batch branches keep their sequences but are
+ * not stepped, except in one step of BATCH_EVERY, so that they never stand still for ever; a step of batch work alone
+ * is given up when interactive work arrives. Clients share the engine by tokens (share.h).
  *
- * Invariants. Only the decode thread touches engine, table, branches and the waiting lists. lock guards the inbox, the
- * counters and the snapshot, and is held for moments. running is in the order of admission. A branch is in one of:
- * a waiting list, running (then it has a sequence), ended. */
+ * Invariants. Only the decode thread touches engine, table, store, branches and shares. lock guards the inbox, the
+ * counters and the snapshot, and is held for moments. running is in the order of admission. A branch is in one of: its
+ * client's waiting list, running (then it has a sequence), ended. */
 #include "worker/sched_private.h"
 
 #include <assert.h>

@@ -176,8 +176,8 @@ static void survives_ten_thousand_events(void **unused)
         sched_stats(drive.sched, &stats);
     while (stats.running > 0 || stats.queued > 0);
     printf("%u streams ended, %llu cancelled, %llu pre-empted, %llu states kept, %llu restored\n", ended,
-           (unsigned long long)stats.cancelled, (unsigned long long)stats.preempted,
-           (unsigned long long)stats.kv.kept, (unsigned long long)stats.kv.restored);
+           (unsigned long long)stats.cancelled, (unsigned long long)stats.preempted, (unsigned long long)stats.kv.kept,
+           (unsigned long long)stats.kv.restored);
     assert_int_equal(differing, 0);
     assert_true(ended > 500);
     assert_true(stats.preempted > 0 && stats.kv.restored > 0 && stats.cancelled > 100); /* the test tests something */

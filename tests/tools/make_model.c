@@ -1,9 +1,10 @@
-/* Writes a GGUF model with random weights: for tests that need an engine and no sense, and for benches that need a size.
+/* Writes a GGUF model with random weights: for tests that need an engine and no sense, and for benches that need a
+ * size.
  *
  *   make_model OUT.gguf tiny|half [seed]
  *
- * tiny: some 0.4 million f32 parameters, so that what is computed alone and in a batch agrees closely; half: 0.5 billion,
- * Q4_0, with grouped heads. Architecture llama, byte-level BPE, two merges. */
+ * tiny: some 0.4 million f32 parameters, so that what is computed alone and in a batch agrees closely; half: 0.5
+ * billion, Q4_0, with grouped heads. Architecture llama, byte-level BPE, two merges. */
 #include <ggml.h>
 #include <gguf.h>
 #include <math.h>
@@ -111,9 +112,10 @@ static void add_layer(struct gguf_context *gguf, struct ggml_context *ggml, cons
     const struct {
         const char *name;
         unsigned columns, rows;
-    } tensors[] = {{"attn_norm", s->width, 1},        {"attn_q", s->width, s->width}, {"attn_k", s->width, kv},
-                   {"attn_v", s->width, kv},          {"attn_output", s->width, s->width}, {"ffn_norm", s->width, 1},
-                   {"ffn_gate", s->width, s->inner}, {"ffn_up", s->width, s->inner}, {"ffn_down", s->inner, s->width}};
+    } tensors[] = {
+        {"attn_norm", s->width, 1},       {"attn_q", s->width, s->width},      {"attn_k", s->width, kv},
+        {"attn_v", s->width, kv},         {"attn_output", s->width, s->width}, {"ffn_norm", s->width, 1},
+        {"ffn_gate", s->width, s->inner}, {"ffn_up", s->width, s->inner},      {"ffn_down", s->inner, s->width}};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.%s.weight", layer, tensors[i].name);
