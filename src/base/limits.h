@@ -116,6 +116,17 @@
 #define LIMIT_TELL_LOAD_MS       250        /* between two words of a worker about how busy it is */
 #define LIMIT_SCHEMA_DEPTH       32         /* nesting of a JSON schema */
 #define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */
+#define LIMIT_RETRY_AFTER_MS     1000       /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128        /* parentheses in a GBNF text */
+#define LIMIT_TELL_LOAD_MS       250        /* between two words of a worker about how busy it is */
+#define LIMIT_SCHEMA_DEPTH       32         /* nesting of a JSON schema */
+#define LIMIT_LOOKUP_SLOTS       (1u << 20) /* n-grams of one branch that can be found; 4 bytes each */
+#define LIMIT_LOOKUP_MATCH       32         /* tokens of a match that are counted */
+#define LIMIT_LOOKUP_FEED        1024       /* tokens indexed in one step: less than one in a hundred of its time */
+#define LIMIT_DRAFT_TOKENS       24         /* tokens of one guess */
+#define LIMIT_DRAFT_ROWS         64         /* rows of a step that carries guesses, those due included */
+#define LIMIT_SAMPLE_HELPERS     7          /* threads that pick tokens besides the decode thread */
+#define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */
 #define LIMIT_MODELS             4096   /* model files known at once */

@@ -16,6 +16,7 @@ static const struct option_row rows[] = {
     {"kv_type", OPTION_TEXT, NULL},
     {"kv_memory_mb", OPTION_TEXT, NULL},
     {"kv_disk_mb", OPTION_INT, NULL},
+    {"lookup", OPTION_TEXT, NULL},
     {"mmap", OPTION_NEGATIVE, NULL},
     {"mlock", OPTION_BOOL, NULL},
     {"pooling", OPTION_TEXT, NULL},

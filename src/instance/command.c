@@ -75,6 +75,7 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_choice(a, "--log-level", "trace debug info warn error", conf->log_level);
     option_choice(a, "--log-format", "pretty compact json", conf->log_format);
     option_choice(a, "--kv-type", "f16 f32 bf16 q8_0 q4_0", conf->kv_type);
+    option_choice(a, "--lookup", "auto off", conf->lookup);
     option_choice(a, "--flash-attention", "auto on off", conf->flash_attention);
     option_number(a, "--kv-memory-mb", conf->kv_memory_mb, -1);
     option_number(a, "--kv-disk-mb", conf->kv_disk_mb, -1);

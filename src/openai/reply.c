@@ -85,6 +85,10 @@ void openai_put_timings(struct json *j, const struct openai_timings *t)
     put_ratio(j, "predicted_ms", t->generated_ms, 1);
     put_ratio(j, "predicted_per_token_ms", t->generated_ms, t->generated_tokens);
     put_ratio(j, "predicted_per_second", t->generated_tokens * 1000.0, t->generated_ms);
+    if (t->draft_tokens > 0) {
+        json_put_int(j, "draft_n", t->draft_tokens);
+        json_put_int(j, "draft_n_accepted", t->draft_accepted);
+    }
     json_close(j);
 }
 

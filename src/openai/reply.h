@@ -33,6 +33,7 @@ struct openai_usage {
 /* Measured; an extension, in llama-server's words. */
 struct openai_timings {
     unsigned cached_tokens, prompt_tokens, generated_tokens;
+    unsigned draft_tokens, draft_accepted; /* guessed and right; not shown when none was guessed */
     double prompt_ms, generated_ms;
 };
 

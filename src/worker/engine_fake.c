@@ -10,6 +10,8 @@
  *   sequences=N          load_ms=N                            fail_after=N  the N-th decode fails
  *   emoji=1              trim=0: sequences cannot be cut      batch=N     rows of one decode
  *   window=N: what has left the last N tokens of a sequence is gone, as with sliding windows
+ *   rows=N               each guessed row takes 1/N seconds; not set: as long as a decode step, so guesses gain nothing
+ *   threads=N            that the engine says it has
  *   rank=1: a cross-encoder, whose score is the share of a document's bytes that the query has, too
  * It keeps no KV, but counts cells as a real cache would. */
 #include <errno.h>
@@ -30,8 +32,8 @@
 #define SCORED           8     /* rows of logits besides one a sequence */
 
 struct fake_settings {
-    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch, rank,
-        window;
+    uint64_t tokens_per_second, prefill, vocab, context, sequences, load_ms, fail_after, emoji, trim, batch, rank, rows,
+        threads, window;
 };
 
 struct engine {
@@ -59,6 +61,8 @@ static bool read_setting(struct fake_settings *settings, struct str name, struct
                  {"trim", &settings->trim, 1},
                  {"batch", &settings->batch, 4096},
                  {"rank", &settings->rank, 1},
+                 {"rows", &settings->rows, 1000000000},
+                 {"threads", &settings->threads, LIMIT_THREADS},
                  {"window", &settings->window, 1u << 24}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (str_eq(name, str_from(table[i].name)) && str_u64(value, table[i].max, table[i].target))
@@ -72,6 +76,7 @@ static bool read_settings(struct fake_settings *settings, const struct engine_co
     struct str rest = str_from(config->path);
     *settings =
         (struct fake_settings){.vocab = LEAST_VOCABULARY, .context = 4096, .sequences = 16, .trim = 1, .batch = 512};
+    settings->threads = 1;
     if (config->context_size)
         settings->context = config->context_size;
     if (config->sequences)
@@ -134,7 +139,7 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
                              .outputs = (unsigned)settings.sequences + SCORED,
                              .batch = batch,
                              .ubatch = batch,
-                             .threads = 1,
+                             .threads = (unsigned)settings.threads,
                              .pooling = settings.rank ? ENGINE_POOLING_RANK : ENGINE_POOLING_MEAN,
                              .add_bos = settings.rank != 0,
                              .add_eos = settings.rank != 0,
@@ -246,19 +251,24 @@ static void fill_logits(const struct engine *engine, const struct engine_row *ro
     logits[next_token(engine, engine->table.seqs[row->sequence].tokens, row->position + 1)] = LOUD;
 }
 
-/* A sequence's last row alone counts as decoding, anything before it as prefill. */
+/* A sequence's first row counts as decoding when its logits are wanted, and those behind it as guesses; anything else
+ * is prefill. Sequences decode side by side, guesses too. */
 static double duration(const struct engine *engine, const struct engine_row *rows, unsigned count)
 {
     const struct fake_settings *settings = &engine->settings;
+    unsigned prefill = 0, guesses = 0, run = 0;
     bool decodes = false;
-    unsigned prefill = 0;
     for (unsigned i = 0; i < count; i++) {
-        bool alone = (i == 0 || rows[i - 1].sequence != rows[i].sequence) &&
-                     (i + 1 == count || rows[i + 1].sequence != rows[i].sequence);
-        decodes |= alone;
-        prefill += !alone;
+        run = i > 0 && rows[i - 1].sequence == rows[i].sequence && rows[i - 1].logits && rows[i].logits ? run + 1 : 0;
+        bool last = i + 1 == count || rows[i + 1].sequence != rows[i].sequence;
+        bool first = i == 0 || rows[i - 1].sequence != rows[i].sequence;
+        decodes |= first && rows[i].logits;
+        prefill += !rows[i].logits || (last && !first && run == 0);
+        guesses = run > guesses ? run : guesses;
     }
+    uint64_t guess_rate = settings->rows ? settings->rows : settings->tokens_per_second;
     return (decodes && settings->tokens_per_second ? 1.0 / (double)settings->tokens_per_second : 0) +
+           (guess_rate ? guesses / (double)guess_rate : 0) +
            (settings->prefill ? prefill / (double)settings->prefill : 0);
 }
 

@@ -172,6 +172,7 @@ void branch_release(struct branch *branch, const struct engine_ops *ops)
     if (branch->grammar)
         ops->grammar_free(branch->grammar);
     branch->grammar = NULL;
+    lookup_release(&branch->lookup);
     mem_free(branch->logprobs);
     mem_free(branch->tops);
     branch->logprobs = NULL;

@@ -11,6 +11,8 @@
 #include "base/arena.h"
 #include "base/list.h"
 #include "worker/detok.h"
+#include "worker/draft.h"
+#include "worker/lookup.h"
 #include "worker/sample.h"
 #include "worker/sched.h"
 
@@ -27,6 +29,10 @@ struct branch {
     engine_token *tokens;          /* prompt, then what was generated */
     unsigned count, done;          /* tokens there are; of these decoded */
     unsigned first_row, row_count; /* in the step's batch */
+    unsigned drafted;              /* of these rows, the last: guessed tokens; they lie in tokens[count..) */
+    unsigned picked;               /* tokens picked from the rows; they lie in tokens[count..) until they count */
+    struct lookup lookup;
+    struct draft_record record;
     unsigned generated;
     bool ended;
     struct sampler sampler;
@@ -35,6 +41,7 @@ struct branch {
     struct gen_logprob *logprobs; /* of tokens whose text is not out yet */
     struct gen_alternative *tops; /* params.logprobs for each of them */
     unsigned logprob_count, logprob_capacity;
+    unsigned unsummed; /* of logprobs, the last: not in the sum yet */
     double logprob_sum;
 };
 

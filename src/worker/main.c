@@ -183,6 +183,14 @@ static bool set_kv_folder(struct worker_options *o, const char *value)
     return *value == '/';
 }
 
+static bool set_lookup(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"off", "auto"}; /* in the order of the enum */
+    int at = set_word(value, names, 2);
+    o->serve.lookup = (enum sched_lookup)(at < 0 ? 0 : at);
+    return at >= 0;
+}
+
 static bool set_timeout(struct worker_options *o, const char *value)
 {
     unsigned seconds;
@@ -312,6 +320,8 @@ static const struct option_row rows[] = {
     {"kv-folder", "PATH", "absolute; prefixes are written here at the end and found again by the next worker",
      set_kv_folder},
     {"kv-disk-mb", "N", "what the folder may hold, all models together; default 2048", set_kv_disk},
+    {"lookup", "auto|off", "guess tokens from what stood in the text before, where that pays; default: auto",
+     set_lookup},
     {"request-timeout", "SECONDS", "longest life of a request; 0: none; default 300", set_timeout},
     {"max-tokens", "N", "tokens generated when a request does not say; default 2048", set_max_tokens},
     {"chat-template", "FILE", "Jinja template in place of the model's own", set_template},
@@ -389,6 +399,7 @@ int worker_main(int argc, char **argv)
                   .queue_size = LIMIT_QUEUE,
                   .kv_memory_mb = KV_MEMORY_AUTO,
                   .kv_disk_mb = 2048,
+                  .lookup = SCHED_LOOKUP_AUTO,
                   .request_timeout_ms = 300000,
                   .max_body = LIMIT_BODY_BYTES,
                   .notify_fd = -1,

@@ -102,6 +102,7 @@ static void account(struct sched *sched, uint64_t began_ns)
     double seconds = (double)(clock_ns() - began_ns) / 1e9;
     unsigned prefilled = sched->row_count - sched->decode_rows;
     double share = (double)prefilled / sched->row_count;
+    sched->step_seconds = seconds;
     sched->stats.steps++;
     sched->stats.prefill_seconds += seconds * share;
     sched->stats.decode_seconds += seconds * (1 - share);
@@ -375,6 +376,7 @@ static void init_sizes(struct sched *sched)
     sched->slots = mem_calloc(info->sequences, sizeof *sched->slots);
     seq_table_init(&sched->table, info->holders, info->context);
     sample_space_init(&sched->space, info->vocabulary);
+    sched_batch_init(sched);
     buf_init(&sched->text, LIMIT_HELD_BYTES * 4);
     sched->stats.sequences = info->sequences;
     sched->stats.cells = info->context;
@@ -448,6 +450,7 @@ void sched_free(struct sched *sched)
     sched->ops->close(sched->engine);
     seq_table_release(&sched->table);
     sample_space_release(&sched->space);
+    sched_batch_release(sched);
     buf_release(&sched->text);
     mem_free(sched->rows);
     mem_free(sched->running);

@@ -81,6 +81,7 @@ struct gen_logprob {
 struct gen_timings {
     double queue_ms, prefill_ms, decode_ms;
     unsigned prompt_tokens, cached_tokens, generated_tokens;
+    unsigned draft_tokens, draft_accepted; /* guessed by prompt lookup, and found right */
 };
 
 enum gen_event_kind {
@@ -111,6 +112,14 @@ struct gen_event { /* valid during the call */
 
 typedef void gen_on_event(void *arg, const struct gen_event *event); /* loop thread */
 
+/* Speculation by prompt lookup: what followed the last tokens before is decoded along with them and kept as far as it
+ * is what would have been picked anyway. */
+enum sched_lookup {
+    SCHED_LOOKUP_OFF,
+    SCHED_LOOKUP_AUTO, /* when it pays (draft.h) */
+    SCHED_LOOKUP_EAGER /* wherever something repeats: for tests */
+};
+
 struct sched_config {
     const struct engine_ops *ops;
     struct engine *engine; /* taken over; closed by sched_free */
@@ -119,6 +128,7 @@ struct sched_config {
     uint64_t kv_memory, kv_disk; /* bytes that states outside the cache may take; 0: none are kept */
     const char *kv_folder;       /* for states that outlive the worker, or NULL */
     const char *kv_identity;     /* see kv_store.h; with kv_folder */
+    enum sched_lookup lookup;
     void (*on_fatal)(void *arg, const struct err *err); /* loop thread: the engine failed; the worker must end */
     void *arg;
 };
@@ -138,9 +148,11 @@ void gen_resume(struct gen *gen);
 struct sched_stats { /* a snapshot, any thread */
     unsigned queued, running, sequences, cells_used, cells_idle, cells;
     uint64_t prompt_tokens, cached_tokens, generated_tokens, steps, requests, cancelled;
+    uint64_t draft_tokens, draft_accepted;
     double decode_seconds, prefill_seconds;
     uint64_t interrupted, preempted; /* steps of batch work cut short; branches sent back to the queue */
     struct kv_store_stats kv;
+    double sample_seconds; /* between the engine's end and the next step's beginning: scoring, picking, text */
 };
 void sched_stats(struct sched *sched, struct sched_stats *ret_stats);
 

@@ -1,4 +1,5 @@
-/* What a step decodes: one row for every decoding branch, then as much prefill as the step may carry.
+/* What a step decodes: one row for every decoding branch, guesses behind some of them where that pays (draft.h), then
+ * as much prefill as the step may carry.
  *
  * Pace. Beside running streams prefill gets a part of a decode step's time, so that the gap between two tokens stays
  * below twice what it is without. What a step leaves unused is saved up, to a limit: a short prompt after a while
@@ -9,23 +10,121 @@
  * somebody's many. */
 #include "worker/sched_private.h"
 
-static void add_rows(struct sched *sched, struct branch *branch, unsigned count)
+#include "base/mem.h"
+
+#define PACE      0.8 /* of a decode step's time, for prefill beside it */
+#define HELD_PART 4   /* of a held client's streams one in so many steps */
+
+void sched_batch_init(struct sched *sched)
+{
+    unsigned sequences = sched->info->sequences;
+    draft_init(&sched->governor);
+    sched->governor.eager = sched->config.lookup == SCHED_LOOKUP_EAGER;
+    sched->bids = mem_calloc(sequences, sizeof *sched->bids);
+    sched->bidders = mem_calloc(sequences, sizeof *sched->bidders);
+    sched->picking = mem_calloc(sequences, sizeof *sched->picking);
+    sched->row_logits = mem_calloc(sched->row_limit, sizeof *sched->row_logits);
+}
+
+void sched_batch_release(struct sched *sched)
+{
+    sample_pool_free(sched->helpers);
+    mem_free(sched->bids);
+    mem_free(sched->bidders);
+    mem_free(sched->picking);
+    mem_free(sched->row_logits);
+}
+
+/* Rows of the next count tokens, and of drafted guesses behind them. */
+static void add_rows(struct sched *sched, struct branch *branch, unsigned count, unsigned drafted)
 {
     branch->first_row = sched->row_count;
-    branch->row_count = count;
+    branch->row_count = count + drafted;
+    branch->drafted = drafted;
     bool scoring = branch_is_scoring(branch);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count + drafted; i++) {
         unsigned position = branch->done + i;
         sched->rows[sched->row_count++] = (struct engine_row){
             .token = branch->tokens[position],
             .position = position,
             .sequence = (unsigned)branch->sequence,
-            .logits = position + 1 == branch->count || (scoring && position + 1 >= branch->gen->scored_count)};
+            .logits = position + 1 >= branch->count || (scoring && position + 1 >= branch->gen->scored_count)};
     }
 }
 
-#define PACE      0.8 /* of a decode step's time, for prefill beside it */
-#define HELD_PART 4   /* of a held client's streams one in so many steps */
+/* ---- guesses ---- */
+
+/* Brings the branch's match up to its last token. */
+static void follow(struct sched *sched, struct branch *branch)
+{
+    struct lookup *lookup = &branch->lookup;
+    if (lookup->seen == 0) /* its first decode: what the prompt repeats in itself says nothing about the reply */
+        lookup->seen = branch->count;
+    while (lookup->seen < branch->count) {
+        unsigned matched = lookup->matched;
+        bool foretold = lookup_advance(lookup, branch->tokens);
+        if (matched > 0)
+            draft_note_token(&sched->governor, &branch->record, matched, foretold);
+        branch->record.wait -= branch->record.wait > 0;
+    }
+    lookup_find(lookup, branch->tokens, branch->count);
+}
+
+static unsigned smaller(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* How many tokens the branch may guess. The last one it may generate needs no row of its own. */
+static unsigned guess_limit(const struct sched *sched, const struct branch *branch)
+{
+    if (branch->lookup.source == 0 || (branch->record.wait > 0 && !sched->governor.eager))
+        return 0;
+    return smaller(branch->gen->max_tokens - branch->generated - 1, LIMIT_DRAFT_TOKENS);
+}
+
+/* Rows that guesses may have at most: of logits, of the batch, and of cells that are free without forgetting anything.
+ * None beside prefill, whose time would be taken for theirs. */
+static unsigned guess_room(const struct sched *sched, unsigned streams)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (branch_is_stepped(sched, sched->running[i]) && !branch_is_decoding(sched->running[i]))
+            return 0;
+    unsigned cells = sched->table.cells - sched->table.cells_used;
+    unsigned room = smaller(sched->info->outputs, sched->row_limit);
+    room = room > streams ? room - streams : 0;
+    return smaller(room, cells > streams ? cells - streams : 0);
+}
+
+/* Sets how much each decoding branch guesses in this step; the guesses lie behind its tokens then. */
+static void plan_guesses(struct sched *sched)
+{
+    unsigned streams = 0, count = 0;
+    for (unsigned i = 0; i < sched->running_count; i++) {
+        struct branch *branch = sched->running[i];
+        branch->drafted = 0;
+        if (sched->config.lookup == SCHED_LOOKUP_OFF || !sched->info->can_trim || !branch_is_decoding(branch) ||
+            !branch_is_stepped(sched, branch))
+            continue;
+        streams++;
+        follow(sched, branch);
+        unsigned limit = guess_limit(sched, branch);
+        if (limit == 0)
+            continue;
+        sched->bidders[count] = branch;
+        sched->bids[count++] =
+            (struct draft_bid){.record = &branch->record, .matched = branch->lookup.matched, .limit = limit};
+    }
+    if (count == 0 || draft_plan(&sched->governor, sched->bids, count, streams, guess_room(sched, streams)) == 0)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        struct branch *branch = sched->bidders[i];
+        branch->drafted = sched->bids[i].length;
+        lookup_draft(&branch->lookup, branch->tokens, branch->count, branch->drafted);
+    }
+}
+
+/* ---- the batch ---- */
 
 /* Prefill tokens that this step may carry: all that fits one micro-batch, or, beside running decodes, what they hardly
  * notice; when all who might notice are held anyway, what delays them by LIMIT_STALL_STEP_MS. */
@@ -51,18 +150,13 @@ static unsigned prefill_budget(struct sched *sched)
     return budget < room ? budget : room;
 }
 
-static bool may_step(const struct sched *sched, const struct branch *branch)
-{
-    return !gen_sits_out(branch->gen) && !branch_is_held(sched, branch);
-}
-
 /* Running prefills, those of clients that have had least first. */
 static unsigned order_prefills(struct sched *sched)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
-        if (branch_is_decoding(branch) || !may_step(sched, branch))
+        if (branch_is_decoding(branch) || !branch_is_stepped(sched, branch))
             continue;
         unsigned at = count++;
         for (; at > 0 && sched->order[at - 1]->turn > branch->turn; at--)
@@ -89,15 +183,17 @@ static void set_quotas(struct sched *sched, unsigned prefills)
 
 static void add_decodes(struct sched *sched)
 {
+    sched->decode_branches = 0;
     unsigned start = sched->yielding && sched->running_count > 0 ? sched->turn++ % sched->running_count : 0;
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[(start + i) % sched->running_count];
         struct share *share = branch->gen->share;
-        if (!branch_is_decoding(branch) || !may_step(sched, branch) || sched->row_count == sched->row_limit ||
+        if (!branch_is_decoding(branch) || !branch_is_stepped(sched, branch) || sched->row_count == sched->row_limit ||
             share->quota == 0)
             continue;
         share->quota--;
-        add_rows(sched, branch, 1);
+        add_rows(sched, branch, 1, branch->drafted);
+        sched->decode_branches++;
     }
     sched->decode_rows = sched->row_count;
 }
@@ -116,7 +212,7 @@ static void add_prefills(struct sched *sched, unsigned prefills)
             count = count < scores ? count : scores;
             scores -= count;
         }
-        add_rows(sched, branch, count);
+        add_rows(sched, branch, count, 0);
         budget -= count;
     }
     unsigned used = sched->row_count - sched->decode_rows;
@@ -130,6 +226,7 @@ void sched_build_batch(struct sched *sched)
         sched->running[i]->row_count = 0;
     unsigned prefills = order_prefills(sched);
     set_quotas(sched, prefills);
+    plan_guesses(sched);
     add_decodes(sched);
     add_prefills(sched, prefills);
 }

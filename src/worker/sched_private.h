@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "worker/gen.h"
+#include "worker/sample_pool.h"
 #include "worker/sched.h"
 #include "worker/seq.h"
 #include "worker/share.h"
@@ -52,6 +53,16 @@ struct sched {
     struct engine_row *rows;
     unsigned row_count, decode_rows;
     unsigned row_limit;
+    unsigned decode_branches; /* with rows in this step; the rest of decode_rows is guessed */
+    struct draft_governor governor;
+    struct draft_bid *bids; /* one a running branch at most, as the next two */
+    struct branch **bidders;
+    struct branch **picking; /* whose rows are being picked from */
+    unsigned picking_count;
+    float **row_logits;          /* of their rows */
+    struct sample_pool *helpers; /* NULL until it has been worth it */
+    bool helpless;               /* no thread could be had */
+    double step_seconds;         /* of this step's decode */
     struct sample_space space;
     struct buf text;
     struct sched_stats stats;
@@ -73,6 +84,12 @@ static inline bool branch_is_decoding(const struct branch *branch)
 static inline bool branch_is_held(const struct sched *sched, const struct branch *branch)
 {
     return sched->batch_held && branch->gen->priority > 0;
+}
+
+/* At work in this step, as far as others let it. */
+static inline bool branch_is_stepped(const struct sched *sched, const struct branch *branch)
+{
+    return !gen_sits_out(branch->gen) && !branch_is_held(sched, branch);
 }
 
 static inline bool branch_is_scoring(const struct branch *branch)
@@ -103,6 +120,8 @@ bool sched_admit(struct sched *sched);              /* waiting branches to seque
 uint64_t sched_lull_end(const struct sched *sched); /* when batch work may run again; 0: it may, or there is none */
 
 /* sched_batch.c */
+void sched_batch_init(struct sched *sched); /* once the sizes are known */
+void sched_batch_release(struct sched *sched);
 void sched_build_batch(struct sched *sched);
 
 /* sched_token.c */

@@ -1,10 +1,14 @@
-/* What comes out of a step: log probabilities, picked tokens, text. */
+/* What comes out of a step: log probabilities, picked tokens, text. Picking is the only part that other threads help
+ * with: branch by branch, each touching nothing but its own. */
 #include "worker/sched_private.h"
 
 #include <assert.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+
+#define HELP_BRANCHES   4     /* fewer are picked sooner than a thread wakes */
+#define HELP_VOCABULARY 16384 /* as with fewer tokens */
 
 static void emit(struct sched *sched, struct branch *branch, bool final)
 {
@@ -46,7 +50,7 @@ static struct gen_logprob score(const struct sched *sched, const float *raw, eng
     return (struct gen_logprob){.token = token, .logprob = raw[token] - log_sum, .top = tops, .top_count = found};
 }
 
-static void remember_logprob(struct sched *sched, struct branch *branch, engine_token token)
+static void remember_logprob(struct sched *sched, const float *raw, struct branch *branch, engine_token token)
 {
     unsigned width = branch->gen->params.logprobs;
     if (branch->logprob_count == branch->logprob_capacity) {
@@ -57,30 +61,29 @@ static void remember_logprob(struct sched *sched, struct branch *branch, engine_
         branch->logprob_capacity = capacity;
     }
     struct gen_alternative *tops = width > 0 ? branch->tops + (size_t)branch->logprob_count * width : NULL;
-    struct gen_logprob logprob = score(sched, sched->space.raw, token, tops, width);
-    branch->logprob_sum += logprob.logprob;
-    branch->logprobs[branch->logprob_count++] = logprob;
+    branch->logprobs[branch->logprob_count++] = score(sched, raw, token, tops, width);
+    branch->unsummed++;
 }
 
 /* Picks a token that the grammar allows: the sampler's choice is checked alone first, since it is nearly always
  * right, and the whole vocabulary is masked only when it is not. */
-static engine_token pick(struct sched *sched, struct branch *branch, float *logits)
+static engine_token pick(struct sched *sched, struct sample_space *space, struct branch *branch, float *logits)
 {
-    engine_token token = sampler_pick(&branch->sampler, &sched->space, logits);
+    engine_token token = sampler_pick(&branch->sampler, space, logits);
     if (!branch->grammar || token == ENGINE_TOKEN_NONE)
         return token;
     struct engine_candidate single = {.token = token, .logit = 0};
     sched->ops->grammar_mask(branch->grammar, &single, 1);
     if (single.logit == 0)
         return token;
-    struct engine_candidate *all = sched->space.candidates;
+    struct engine_candidate *all = space->candidates;
     unsigned count = sched->info->vocabulary;
     for (unsigned i = 0; i < count; i++)
         all[i] = (struct engine_candidate){.token = (engine_token)i, .logit = logits[i]};
     sched->ops->grammar_mask(branch->grammar, all, count);
     for (unsigned i = 0; i < count; i++)
         logits[i] = all[i].logit;
-    return sampler_pick(&branch->sampler, &sched->space, logits);
+    return sampler_pick(&branch->sampler, space, logits);
 }
 
 void sched_finish(struct sched *sched, struct branch *branch, enum gen_finish finish)
@@ -89,41 +92,95 @@ void sched_finish(struct sched *sched, struct branch *branch, enum gen_finish fi
     sched_finish_branch(sched, branch, finish);
 }
 
-static void sample(struct sched *sched, struct branch *branch)
+static bool is_end(const struct sched *sched, const struct gen *gen, engine_token token)
+{
+    return token == ENGINE_TOKEN_NONE || (!gen->params.ignore_end && sched->ops->is_end(sched->engine, token));
+}
+
+/* Picks a token from the branch's last row, or, as long as they come true, from the rows of its guesses too, each as if
+ * the one before had been generated already. Touches nothing but the branch: any thread. */
+static void pick_rows(void *arg, struct sample_space *space, unsigned index)
+{
+    struct sched *sched = arg;
+    struct branch *branch = sched->picking[index];
+    const struct gen_params *params = &branch->gen->params;
+    unsigned row = branch->first_row + branch->row_count - 1 - branch->drafted;
+    bool foretold = true;
+    branch->picked = branch->unsummed = 0;
+    for (unsigned i = 0; i <= branch->drafted && foretold; i++) {
+        float *logits = sched->row_logits[row + i];
+        engine_token *next = &branch->tokens[branch->count + i];
+        if (params->want_logprobs)
+            memcpy(space->raw, logits, sched->info->vocabulary * sizeof *logits);
+        sampler_adjust(&branch->sampler, logits, branch->tokens, branch->count + i);
+        engine_token token = pick(sched, space, branch, logits);
+        foretold = i < branch->drafted && token == *next;
+        *next = token;
+        branch->picked++;
+        if (is_end(sched, branch->gen, token))
+            return;
+        sampler_accept(&branch->sampler, token);
+        if (branch->grammar)
+            sched->ops->grammar_accept(branch->grammar, token);
+        if (params->want_logprobs)
+            remember_logprob(sched, space->raw, branch, token);
+    }
+}
+
+/* The sequence keeps what was decoded for tokens that count; guesses that were refused leave it. */
+static void drop_guesses(struct sched *sched, struct branch *branch, unsigned accepted)
 {
     struct gen *gen = branch->gen;
-    float *logits = sched->ops->logits(sched->engine, branch->first_row + branch->row_count - 1);
-    if (gen->max_tokens == 0) {
-        sched_finish(sched, branch, GEN_FINISH_LENGTH);
+    if (branch->drafted == 0)
         return;
-    }
+    gen->timings.draft_tokens += branch->drafted;
+    gen->timings.draft_accepted += accepted;
+    sched->stats.draft_tokens += branch->drafted;
+    sched->stats.draft_accepted += accepted;
+    draft_note_guess(&sched->governor, &branch->record, sched->decode_branches, branch->drafted, accepted);
+    if (accepted < branch->drafted && !sched_trim(sched, (unsigned)branch->sequence, branch->done))
+        branch->done = 0; /* it could only be emptied: prefilled again */
+    branch->drafted = 0;
+}
+
+enum fate { GOES_ON, STOPPED, FULL };
+
+/* The next of the picked tokens counts from now on. */
+static enum fate take_token(struct sched *sched, struct branch *branch)
+{
+    struct gen *gen = branch->gen;
+    engine_token token = branch->tokens[branch->count];
+    if (is_end(sched, gen, token))
+        return STOPPED;
     if (gen->params.want_logprobs)
-        memcpy(sched->space.raw, logits, sched->info->vocabulary * sizeof *logits);
-    sampler_adjust(&branch->sampler, logits, branch->tokens, branch->count);
-    engine_token token = pick(sched, branch, logits);
-    if (!gen->first_token_ns)
-        gen->first_token_ns = clock_ns();
-    bool end = token == ENGINE_TOKEN_NONE || (!gen->params.ignore_end && sched->ops->is_end(sched->engine, token));
-    if (end) {
-        sched_finish(sched, branch, GEN_FINISH_STOP);
-        return;
-    }
-    branch->tokens[branch->count++] = token;
+        branch->logprob_sum += branch->logprobs[branch->logprob_count - branch->unsummed--].logprob;
+    branch->count++;
     branch->generated++;
     gen->timings.generated_tokens++;
     share_charge(&sched->shares, gen->share, 1);
     sched->stats.generated_tokens++;
-    sampler_accept(&branch->sampler, token);
-    if (branch->grammar)
-        sched->ops->grammar_accept(branch->grammar, token);
-    if (gen->params.want_logprobs)
-        remember_logprob(sched, branch, token);
     if (detok_push(&branch->detok, token))
-        sched_finish(sched, branch, GEN_FINISH_STOP);
-    else if (branch->generated == gen->max_tokens)
-        sched_finish(sched, branch, GEN_FINISH_LENGTH);
-    else
-        emit(sched, branch, false);
+        return STOPPED;
+    return branch->generated == gen->max_tokens ? FULL : GOES_ON;
+}
+
+/* Takes the picked tokens one by one, as if each had been the only one of its step. */
+static void take_picks(struct sched *sched, struct branch *branch)
+{
+    enum fate fate = GOES_ON;
+    unsigned taken = 0;
+    if (!branch->gen->first_token_ns)
+        branch->gen->first_token_ns = clock_ns();
+    while (taken < branch->picked && fate == GOES_ON) {
+        branch->done += taken > 0; /* the row of a guess that came true */
+        fate = take_token(sched, branch);
+        taken++;
+        if (fate == GOES_ON)
+            emit(sched, branch, false);
+    }
+    drop_guesses(sched, branch, taken - 1);
+    if (fate != GOES_ON)
+        sched_finish(sched, branch, fate == STOPPED ? GEN_FINISH_STOP : GEN_FINISH_LENGTH);
 }
 
 /* The logprobs of the prompt tokens that follow the rows just decoded. */
@@ -150,24 +207,88 @@ static void score_rows(struct sched *sched, struct branch *branch)
                                .kind = GEN_EVENT_PROMPT, .logprobs = gen->scored, .logprob_count = gen->scored_count});
 }
 
-/* After a decode: the table learns what the sequences hold now, and finished prefills and decodes are sampled. */
-void sched_harvest(struct sched *sched)
+/* The table learns what the sequences hold now. Guesses are not done before they have come true. */
+static void note_decoded(struct sched *sched)
 {
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
-        if (branch->row_count > 0)
-            seq_append(&sched->table, (unsigned)branch->sequence, branch->tokens + branch->done, branch->row_count);
-        branch->done += branch->row_count;
+        if (branch->row_count == 0)
+            continue;
+        seq_append(&sched->table, (unsigned)branch->sequence, branch->tokens + branch->done, branch->row_count);
+        branch->done += branch->row_count - branch->drafted;
         if (branch->checkpoint > 0 && branch->done == branch->checkpoint)
             sched_checkpoint(sched, branch);
     }
+}
+
+static void note_scores(struct sched *sched)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (sched->running[i]->row_count > 0 && branch_is_scoring(sched->running[i]))
+            score_rows(sched, sched->running[i]);
+}
+
+/* The branches whose rows say what comes next. Logits are fetched here, since only this thread may ask the engine. */
+static void list_picking(struct sched *sched)
+{
+    sched->picking_count = 0;
+    for (unsigned i = 0; i < sched->running_count; i++) {
+        struct branch *branch = sched->running[i];
+        branch->picked = 0;
+        if (branch->row_count == 0 || branch->done < branch->count || branch->gen->max_tokens == 0)
+            continue;
+        sched->picking[sched->picking_count++] = branch;
+        for (unsigned n = 0, row = branch->first_row + branch->row_count - 1; n <= branch->drafted; n++, row--)
+            sched->row_logits[row] = sched->ops->logits(sched->engine, row);
+    }
+}
+
+/* Whether a second thread has enough to do. Asked again each step: the threads are only made when they are. */
+static bool wants_help(struct sched *sched)
+{
+    if (sched->picking_count < HELP_BRANCHES || sched->info->vocabulary < HELP_VOCABULARY || sched->info->threads < 2)
+        return false;
+    if (!sched->helpers && !sched->helpless)
+        sched->helpers = sample_pool_new(sched->info->threads - 1, sched->info->vocabulary);
+    sched->helpless = !sched->helpers;
+    return !sched->helpless;
+}
+
+static void pick_all(struct sched *sched)
+{
+    list_picking(sched);
+    if (wants_help(sched)) {
+        sample_pool_run(sched->helpers, &sched->space, pick_rows, sched, sched->picking_count);
+        return;
+    }
+    for (unsigned i = 0; i < sched->picking_count; i++)
+        pick_rows(sched, &sched->space, i);
+}
+
+/* What was picked counts, in the order of the running branches: events and text come in one order, whoever picked. */
+static void take_all(struct sched *sched)
+{
     for (unsigned i = 0; i < sched->running_count;) {
         struct branch *branch = sched->running[i];
-        if (branch->row_count > 0 && branch_is_scoring(branch))
-            score_rows(sched, branch);
-        if (branch->row_count > 0 && branch->done == branch->count)
-            sample(sched, branch);
+        if (branch->picked > 0)
+            take_picks(sched, branch);
+        else if (branch->row_count > 0 && branch->done == branch->count && branch->gen->max_tokens == 0)
+            sched_finish(sched, branch, GEN_FINISH_LENGTH);
         if (i < sched->running_count && sched->running[i] == branch)
             i++; /* otherwise it has ended, and the next one moved up */
     }
+}
+
+void sched_harvest(struct sched *sched)
+{
+    uint64_t began = clock_ns(), before = sched->stats.generated_tokens;
+    note_decoded(sched);
+    note_scores(sched);
+    pick_all(sched);
+    take_all(sched);
+    double seconds = (double)(clock_ns() - began) / 1e9;
+    sched->stats.sample_seconds += seconds;
+    if (sched->row_count == sched->decode_rows && sched->config.lookup != SCHED_LOOKUP_OFF)
+        draft_note_step(&sched->governor, sched->decode_branches, sched->row_count,
+                        (unsigned)(sched->stats.generated_tokens - before), sched->step_seconds + seconds);
 }

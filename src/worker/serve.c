@@ -254,6 +254,7 @@ static void load_done(struct loop_job *job)
                                   .kv_disk = (uint64_t)serve->options->kv_disk_mb << 20,
                                   .kv_folder = serve->options->kv_folder,
                                   .kv_identity = serve->kv_identity,
+                                  .lookup = serve->options->lookup,
                                   .on_fatal = on_fatal,
                                   .arg = serve};
     struct err err = ERR_INIT;

@@ -25,6 +25,7 @@ struct serve_options {
     const char *alias;         /* the model's name; NULL: its file's */
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
+    enum sched_lookup lookup;
     unsigned kv_memory_mb, kv_disk_mb; /* for states outside the cache; KV_MEMORY_AUTO: chosen by the machine */
     const char *kv_folder;             /* for those that outlive the worker, or NULL */
     unsigned request_timeout_ms;       /* 0: none */

@@ -93,6 +93,8 @@ static void add_timings(struct serve_task *task, const struct gen_timings *t)
     task->timings.prompt_tokens += t->prompt_tokens;
     task->timings.cached_tokens += t->cached_tokens;
     task->timings.generated_tokens += t->generated_tokens;
+    task->timings.draft_tokens += t->draft_tokens;
+    task->timings.draft_accepted += t->draft_accepted;
     task->timings.prompt_ms += t->prefill_ms;
     task->timings.generated_ms += t->decode_ms;
     task->queue_ms += t->queue_ms;

@@ -140,6 +140,14 @@ static inline bool drive_open(struct drive *drive, const struct engine_ops *ops,
     return drive_open_with(drive, config, (struct sched_config){.ops = ops, .queue_size = queue}, err);
 }
 
+static inline bool drive_open_lookup(struct drive *drive, const struct engine_ops *ops,
+                                     const struct engine_config *config, unsigned queue, enum sched_lookup lookup,
+                                     struct err *err)
+{
+    return drive_open_with(drive, config, (struct sched_config){.ops = ops, .queue_size = queue, .lookup = lookup},
+                           err);
+}
+
 static inline void drive_close(struct drive *drive)
 {
     sched_free(drive->sched);

@@ -24,12 +24,17 @@ static const char *model_path(const char *name)
     return path;
 }
 
-static void open_model(struct drive *drive, const char *name)
+static void open_model_lookup(struct drive *drive, const char *name, enum sched_lookup lookup)
 {
     struct err err = ERR_INIT;
     struct engine_config config = {.path = model_path(name), .context_size = 4096, .gpu_layers = 0, .memory_map = true};
-    if (!drive_open(drive, &engine_llama, &config, 64, &err))
+    if (!drive_open_lookup(drive, &engine_llama, &config, 64, lookup, &err))
         fail_msg("%s (run scripts/models.sh and set INFERD_MODELS)", err.message);
+}
+
+static void open_model(struct drive *drive, const char *name)
+{
+    open_model_lookup(drive, name, SCHED_LOOKUP_OFF);
 }
 
 static int setup(void **state)
@@ -269,6 +274,33 @@ static void long_prompts_are_scored_in_pieces(void **state)
     }
 }
 
+/* A text that any model goes on repeating, so that batches that round differently pick the same. */
+static void guesses_change_the_steps_and_not_the_text(void **state)
+{
+    static const char verse[] =
+        "The red fox runs over the hill. The blue bird sings in the tree. The old man sits by the door. ";
+    char prompt[1024];
+    struct gen_params params = drive_greedy(96);
+    struct drive_reply replies[2];
+    struct sched_stats stats[2];
+    (void)state;
+    snprintf(prompt, sizeof prompt, "%s%s%s%s", verse, verse, verse, verse);
+    params.ignore_end = true;
+    for (int on = 0; on < 2; on++) {
+        struct drive drive;
+        open_model_lookup(&drive, SMOLLM, on ? SCHED_LOOKUP_EAGER : SCHED_LOOKUP_OFF);
+        run_text(&drive, &replies[on], prompt, &params);
+        sched_stats(drive.sched, &stats[on]);
+        drive_close(&drive);
+    }
+    assert_string_equal(drive_text(&replies[1], 0), drive_text(&replies[0], 0));
+    assert_int_equal(replies[0].timings.draft_tokens, 0);
+    assert_true(replies[1].timings.draft_accepted > 60);
+    assert_true(stats[1].steps * 2 < stats[0].steps);
+    drive_reply_release(&replies[0]);
+    drive_reply_release(&replies[1]);
+}
+
 static void json_grammar_holds(void **state)
 {
     (void)state;
@@ -366,6 +398,7 @@ int main(void)
         cmocka_unit_test(choices_share_a_prefill),
         cmocka_unit_test(logprobs_are_probabilities),
         cmocka_unit_test(long_prompts_are_scored_in_pieces),
+        cmocka_unit_test(guesses_change_the_steps_and_not_the_text),
         cmocka_unit_test(json_grammar_holds),
         cmocka_unit_test(chat_models_embed_with_mean_pooling),
         cmocka_unit_test(truncated_file_fails_with_the_reason),

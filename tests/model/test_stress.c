@@ -27,7 +27,7 @@ static unsigned pick(unsigned limit)
     return (unsigned)(state >> 33) % limit;
 }
 
-static void open_tiny(unsigned context, unsigned sequences, uint64_t kv_memory)
+static void open_tiny(unsigned context, unsigned sequences, uint64_t kv_memory, enum sched_lookup lookup)
 {
     struct err err = ERR_INIT;
     const char *path = getenv("INFERD_TINY");
@@ -42,7 +42,8 @@ static void open_tiny(unsigned context, unsigned sequences, uint64_t kv_memory)
                                    .ubatch = 128,
                                    .threads = 1,
                                    .memory_map = true};
-    struct sched_config config = {.ops = &engine_llama, .queue_size = 16 * OPEN, .kv_memory = kv_memory};
+    struct sched_config config = {
+        .ops = &engine_llama, .queue_size = 16 * OPEN, .kv_memory = kv_memory, .lookup = lookup};
     if (!drive_open_with(&drive, &engine, config, &err))
         fail_msg("%s", err.message);
 }
@@ -77,7 +78,7 @@ static void submit(struct drive_reply *reply, unsigned prompt)
 
 static void run_alone(void)
 {
-    open_tiny(512, 1, 0);
+    open_tiny(512, 1, 0, SCHED_LOOKUP_OFF);
     for (unsigned i = 0; i < PROMPTS; i++) {
         struct drive_reply reply;
         submit(&reply, i);
@@ -160,7 +161,7 @@ static void survives_ten_thousand_events(void **unused)
     struct sched_stats stats;
     make_prompts();
     run_alone();
-    open_tiny(512, 6, 600 << 10);
+    open_tiny(512, 6, 600 << 10, SCHED_LOOKUP_EAGER);
     for (unsigned i = 0; i < EVENTS; i++) {
         if (i % 50 == 49) /* else all stand still with everyone paused */
             resume_all(clients);

@@ -171,6 +171,23 @@ static void test_nothing_measured_is_null(void **state)
                 "\"predicted_per_second\":null}}");
 }
 
+static void test_guesses_are_told_when_there_were_some(void **state)
+{
+    (void)state;
+    struct openai_timings guessed = {.generated_tokens = 9, .draft_tokens = 8, .draft_accepted = 5};
+    struct json j;
+    struct buf out;
+    buf_init(&out, 65536);
+    json_begin(&j, &out);
+    json_open_object(&j, NULL);
+    openai_put_timings(&j, &guessed);
+    json_close(&j);
+    assert_true(json_finish(&j));
+    check(&out, "{\"timings\":{\"cache_n\":0,\"prompt_n\":0,\"prompt_ms\":0,\"prompt_per_token_ms\":null,"
+                "\"prompt_per_second\":null,\"predicted_n\":9,\"predicted_ms\":0,\"predicted_per_token_ms\":0,"
+                "\"predicted_per_second\":null,\"draft_n\":8,\"draft_n_accepted\":5}}");
+}
+
 static void test_embedding_reply(void **state)
 {
     (void)state;
@@ -246,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_completion_reply),
         cmocka_unit_test(test_completion_chunks_go_on_counting),
         cmocka_unit_test(test_nothing_measured_is_null),
+        cmocka_unit_test(test_guesses_are_told_when_there_were_some),
         cmocka_unit_test(test_embedding_reply),
         cmocka_unit_test(test_model_object),
         cmocka_unit_test(test_ids),
