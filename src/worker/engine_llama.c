@@ -51,6 +51,7 @@ struct engine_grammar {
 /* ---- log ---- */
 
 static _Thread_local char last_error[LIMIT_ERR_MESSAGE];
+static _Thread_local bool giving_up; /* a decode was asked to stop: what llama.cpp calls errors then are none */
 
 static void on_llama_log(enum ggml_log_level level, const char *text, void *arg)
 {
@@ -60,7 +61,7 @@ static void on_llama_log(enum ggml_log_level level, const char *text, void *arg)
         line.n--;
     if (line.n == 0)
         return;
-    bool error = level == GGML_LOG_LEVEL_ERROR;
+    bool error = level == GGML_LOG_LEVEL_ERROR && !giving_up;
     if (error && !memmem(line.p, line.n, "failed to load model", 20)) /* says nothing that the line before did not */
         snprintf(last_error, sizeof last_error, STR_FMT, STR_ARG(line));
     if (error)
@@ -241,7 +242,8 @@ static unsigned smaller(unsigned a, unsigned b)
 static bool is_stopped(void *arg)
 {
     const struct engine *engine = arg;
-    return engine->stop && engine->stop->asked(engine->stop->arg);
+    giving_up = engine->stop && engine->stop->asked(engine->stop->arg);
+    return giving_up;
 }
 
 static bool choose_sizes(struct engine *engine, const struct engine_config *config, struct err *err)
@@ -389,6 +391,7 @@ static enum engine_status llama_engine_decode(struct engine *engine, const struc
     engine->stop = stop;
     int status = llama_decode(engine->context, *batch);
     engine->stop = NULL;
+    giving_up = false;
     if (status == 0)
         return ENGINE_OK;
     if (status == 1)
