@@ -24,7 +24,7 @@ struct drive_reply {
     enum gen_finish finish[DRIVE_CHOICES];
     unsigned tokens[DRIVE_CHOICES], finished, started;
     unsigned logprob_count, prompt_logprob_count, top_count;
-    double logprob_sum, probability_low, probability_high;
+    double logprob_sum, probability_low, probability_high, mean_logprob[DRIVE_CHOICES];
     struct gen_timings timings;
     struct err err;
     float *embedding; /* embedding_size floats when wanted */
@@ -57,6 +57,7 @@ static inline void drive_on_event(void *arg, const struct gen_event *event)
     case GEN_EVENT_FINISHED:
         reply->finish[event->choice] = event->finish;
         reply->tokens[event->choice] = event->generated_tokens;
+        reply->mean_logprob[event->choice] = event->mean_logprob;
         reply->finished++;
         break;
     case GEN_EVENT_EMBEDDING:

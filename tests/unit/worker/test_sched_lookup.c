@@ -53,7 +53,7 @@ struct wish {
     const char *settings, *prompt, *stop;
     unsigned max_tokens, choices, streams;
     float temperature, repeat_penalty, frequency_penalty;
-    unsigned logprobs;
+    unsigned logprobs, repeat_last_n;
     bool want_logprobs, score_prompt, ignore_end;
 };
 
@@ -65,7 +65,8 @@ struct result {
 static void note_reply(struct result *result, const struct drive_reply *reply, unsigned choices)
 {
     for (unsigned i = 0; i < choices; i++)
-        buf_printf(&result->text, "[%s] %d %u\n", drive_text(reply, i), (int)reply->finish[i], reply->tokens[i]);
+        buf_printf(&result->text, "[%s] %d %u %.6f\n", drive_text(reply, i), (int)reply->finish[i], reply->tokens[i],
+                   reply->mean_logprob[i]);
     buf_printf(&result->text, "%u %u %u %.6f %u\n", reply->logprob_count, reply->prompt_logprob_count, reply->top_count,
                reply->logprob_sum, reply->timings.generated_tokens);
     result->drafted += reply->timings.draft_tokens;
@@ -97,6 +98,7 @@ static struct result run(const struct wish *wish, enum sched_lookup lookup)
     unsigned streams = wish->streams ? wish->streams : 1;
     request.params.temperature = wish->temperature;
     request.params.repeat_penalty = wish->repeat_penalty ? wish->repeat_penalty : 1;
+    request.params.repeat_last_n = wish->repeat_last_n ? wish->repeat_last_n : 64;
     request.params.frequency_penalty = wish->frequency_penalty;
     request.params.has_seed = true;
     request.params.seed = 42;
@@ -156,6 +158,8 @@ static void outputs_are_those_of_plain_decoding(void **state)
         {.prompt = "one two three four|", .max_tokens = 200, .temperature = 2}, /* some come true, some do not */
         {.prompt = "one two three four|", .max_tokens = 200, .temperature = 2, .repeat_penalty = 1.3f},
         {.prompt = "one two three four|", .max_tokens = 200, .temperature = 1.5f, .frequency_penalty = 0.7f},
+        {.prompt = "abcabcabc|", .max_tokens = 200, .temperature = 1.5f, .repeat_penalty = 1.4f, .repeat_last_n = 2},
+        {.prompt = "abcabcabc\3|", .max_tokens = 200, .want_logprobs = true, .logprobs = 1},
         {.prompt = "one two three four|", .max_tokens = 90, .want_logprobs = true, .logprobs = 3},
         {.prompt = "one two three four|", .max_tokens = 90, .want_logprobs = true, .logprobs = 2, .stop = "four|one t"},
         {.prompt = "one two three four|", .max_tokens = 60, .want_logprobs = true, .score_prompt = true},
@@ -186,6 +190,22 @@ static void outputs_are_those_of_plain_decoding(void **state)
         buf_release(&on.text);
         buf_release(&off.text);
     }
+}
+
+/* A letter that has come true three times is not as likely as before. */
+static void penalties_count_guessed_tokens_too(void **state)
+{
+    (void)state;
+    struct wish wish = {.prompt = "abcdefgh|", .max_tokens = 60};
+    struct result free_one = run(&wish, SCHED_LOOKUP_EAGER);
+    wish.frequency_penalty = 2;
+    struct result on = run(&wish, SCHED_LOOKUP_EAGER), off = run(&wish, SCHED_LOOKUP_OFF);
+    assert_string_not_equal(buf_view(&on.text).p, buf_view(&free_one.text).p);
+    assert_string_equal(buf_view(&on.text).p, buf_view(&off.text).p);
+    assert_true(on.accepted > 5);
+    buf_release(&free_one.text);
+    buf_release(&on.text);
+    buf_release(&off.text);
 }
 
 static void copies_take_fewer_steps(void **state)
@@ -270,29 +290,48 @@ static void a_cancelled_request_frees_its_cells(void **state)
     drive_close(&drive);
 }
 
-/* The cells that a guess may take are those that nobody needs: nothing is forgotten or pre-empted for one. */
-static void guesses_push_nobody_out(void **state)
+/* A guess takes cells that nobody needs: the first request's stay as a cache, though guesses of the second one, which
+ * a stop string ends in time, would have liked them. */
+static void guesses_push_nothing_out(void **state)
 {
     (void)state;
-    struct wish wish = {.prompt = "0123456789abcdef|", .max_tokens = 60, .streams = 2, .settings = "fake:context=156"};
-    struct result on = run(&wish, SCHED_LOOKUP_EAGER), off = run(&wish, SCHED_LOOKUP_OFF);
-    assert_string_equal(buf_view(&on.text).p, buf_view(&off.text).p);
-    assert_true(on.accepted > 50);
-    assert_int_equal(on.cells_used, off.cells_used); /* 2 * (17 + 59): both fitted all the time */
-    buf_release(&on.text);
-    buf_release(&off.text);
+    unsigned cells[2];
+    struct str stop = STR("ABCDEFGHIJKLMNO|ABCDEFGHIJKLMNO|ABCDEF");
+    for (int on = 0; on < 2; on++) {
+        struct drive_reply replies[2];
+        struct gen_params params = drive_greedy(24);
+        open_fake("fake:context=100,sequences=16", on ? SCHED_LOOKUP_EAGER : SCHED_LOOKUP_OFF);
+        drive_reply_init(&drive, &replies[0]);
+        assert_true(drive_text_request(&drive, &replies[0], "0123456789abcdef|", &params));
+        loop_run(&drive.loop);
+        params.max_tokens = 80;
+        params.stops = &stop;
+        params.stop_count = 1;
+        drive_reply_init(&drive, &replies[1]);
+        assert_true(drive_text_request(&drive, &replies[1], "ABCDEFGHIJKLMNO|", &params));
+        loop_run(&drive.loop);
+        assert_int_equal(replies[1].tokens[0], stop.n);
+        assert_true(!on || replies[1].timings.draft_accepted > 20);
+        cells[on] = settled_cells();
+        drive_reply_release(&replies[0]);
+        drive_reply_release(&replies[1]);
+        drive_close(&drive);
+    }
+    assert_int_equal(cells[0], 17 + 23 + 16 + stop.n - 1);
+    assert_int_equal(cells[1], cells[0]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_are_those_of_plain_decoding),
+        cmocka_unit_test(penalties_count_guessed_tokens_too),
         cmocka_unit_test(copies_take_fewer_steps),
         cmocka_unit_test(refused_guesses_leave_no_cells),
         cmocka_unit_test(the_governor_lets_copies_go_ahead),
         cmocka_unit_test(the_governor_holds_guesses_back),
         cmocka_unit_test(a_cancelled_request_frees_its_cells),
-        cmocka_unit_test(guesses_push_nobody_out),
+        cmocka_unit_test(guesses_push_nothing_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
