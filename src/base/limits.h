@@ -69,6 +69,8 @@
 #define LIMIT_TOOLS               128
 #define LIMIT_TOOL_NAME           64
 #define LIMIT_LOGIT_BIAS          1024
+#define LIMIT_DRY_BREAKERS        32
+#define LIMIT_DRY_BREAKER_BYTES   40 /* of one of them */
 #define LIMIT_TOP_LOGPROBS        20
 #define LIMIT_COMPLETION_LOGPROBS 5    /* alternatives per token of /v1/completions */
 #define LIMIT_TOKEN_TEXT          1024 /* bytes of one token's text */
@@ -126,6 +128,12 @@
 #define LIMIT_DRAFT_TOKENS       24         /* tokens of one guess */
 #define LIMIT_DRAFT_ROWS         64         /* rows of a step that carries guesses, those due included */
 #define LIMIT_SAMPLE_HELPERS     7          /* threads that pick tokens besides the decode thread */
+#define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */
+#define LIMIT_RETRY_AFTER_MS     1000       /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128        /* parentheses in a GBNF text */
+#define LIMIT_LORAS              8          /* adapters on one model */
+#define LIMIT_TELL_LOAD_MS       250        /* between two words of a worker about how busy it is */
+#define LIMIT_SCHEMA_DEPTH       32         /* nesting of a JSON schema */
 #define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */
 
 /* Instances */

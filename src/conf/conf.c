@@ -656,6 +656,19 @@ static const char *data_folder(struct conf *conf, const char *leaf)
     return arena_printf(&conf->arena, "%s/.local/share/inferd/%s", home ? home : "/var/lib", leaf);
 }
 
+static bool check_models(const struct conf *conf, struct err *err)
+{
+    for (const struct conf_model *m = conf->models; m; m = m->next) {
+        size_t count = 0;
+        while (m->lora[count])
+            count++;
+        if (count > LIMIT_LORAS)
+            return err_set(err, ERR_CONFIG, "'models.\"%s\".lora' has %zu adapters; at most %d are allowed", m->name,
+                           count, LIMIT_LORAS);
+    }
+    return true;
+}
+
 bool conf_finish(struct conf *conf, struct err *err)
 {
     if (!*conf->models_dir)
@@ -679,7 +692,7 @@ bool conf_finish(struct conf *conf, struct err *err)
         return err_set(err, ERR_CONFIG,
                        "'backend_config.ubatch_size' (%lld) must not exceed 'backend_config.batch_size' (%lld)",
                        (long long)conf->ubatch_size, (long long)conf->batch_size);
-    return true;
+    return check_models(conf, err);
 }
 
 const struct conf_model *conf_model_find(const struct conf *conf, struct str name)

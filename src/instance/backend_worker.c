@@ -20,6 +20,7 @@ static const struct option_row rows[] = {
     {"mmap", OPTION_NEGATIVE, NULL},
     {"mlock", OPTION_BOOL, NULL},
     {"pooling", OPTION_TEXT, NULL},
+    {"lora", OPTION_MULTI, NULL},
     {"queue_size", OPTION_INT, NULL},
     {"request_timeout", OPTION_INT, NULL},
     {"max_tokens", OPTION_INT, NULL},

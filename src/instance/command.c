@@ -1,10 +1,13 @@
 /* Configuration to the command line of a worker: the only place that knows both. */
 #include "instance/command.h"
 
+#include <assert.h>
+
 #include "instance/child.h"
 #include "instance/instance_private.h"
 
-#define ARGUMENTS 80
+#define ARGUMENTS (80 + 2 * LIMIT_LORAS)
+
 struct arguments {
     const char *argv[ARGUMENTS];
     size_t count;
@@ -13,8 +16,8 @@ struct arguments {
 
 static void argument(struct arguments *a, const char *text)
 {
-    if (a->count < ARGUMENTS - 1)
-        a->argv[a->count++] = text;
+    assert(a->count < ARGUMENTS - 1 && "there is room for every option at once");
+    a->argv[a->count++] = text;
 }
 
 static void option(struct arguments *a, const char *flag, const char *value)
@@ -56,6 +59,8 @@ static void model_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--gpu-layers", first_set(i->settings.gpu_layers, m ? m->gpu_layers : -1, conf->gpu_layers), -1);
     if (m && *m->chat_template)
         option(a, "--chat-template", m->chat_template);
+    for (size_t n = 0; m && m->lora[n]; n++)
+        option(a, "--lora", m->lora[n]);
     if (m && m->embedding_pooling)
         option_choice(a, "--pooling", "default none mean cls last", m->embedding_pooling);
 }

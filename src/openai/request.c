@@ -37,6 +37,7 @@ bool openai_model_read(const json_t *body, struct str *ret_model, struct err *er
 
 void openai_sampling_init(struct openai_sampling *sampling, const struct openai_defaults *defaults)
 {
+    static const struct str breakers[] = {STR("\n"), STR(":"), STR("\""), STR("*")};
     *sampling = (struct openai_sampling){
         .max_tokens = defaults->max_tokens,
         .temperature = defaults->temperature,
@@ -45,6 +46,16 @@ void openai_sampling_init(struct openai_sampling *sampling, const struct openai_
         .typical_p = 1,
         .repeat_penalty = 1,
         .repeat_last_n = 64,
+        .top_n_sigma = -1,
+        .xtc_threshold = 0.1,
+        .dynatemp_exponent = 1,
+        .mirostat_tau = 5,
+        .mirostat_eta = 0.1,
+        .dry_base = 1.75,
+        .dry_allowed_length = 2,
+        .dry_penalty_last_n = 64,
+        .dry_sequence_breakers = breakers,
+        .dry_breaker_count = sizeof breakers / sizeof *breakers,
     };
 }
 
@@ -115,6 +126,24 @@ static bool read_bias(const json_t *map, struct arena *arena, struct openai_samp
     return true;
 }
 
+/* array of strings */
+static bool read_breakers(const json_t *array, struct arena *arena, struct openai_sampling *s, struct err *err)
+{
+    size_t count = json_array_size(array);
+    struct str *breakers = arena_calloc(arena, count * sizeof *breakers);
+    for (size_t i = 0; i < count; i++) {
+        char path[LIMIT_ERR_PARAM];
+        json_path_index(path, sizeof path, "dry_sequence_breakers", i);
+        breakers[i] = json_str(json_array_get(array, i));
+        if (breakers[i].n < 1 || breakers[i].n > LIMIT_DRY_BREAKER_BYTES)
+            return err_set_param(err, ERR_INVALID_PARAMETERS, path, "'%s' must be a string of 1 to %d bytes", path,
+                                 LIMIT_DRY_BREAKER_BYTES);
+    }
+    s->dry_sequence_breakers = breakers;
+    s->dry_breaker_count = count;
+    return true;
+}
+
 static bool read_stream_options(const json_t *options, struct openai_sampling *s, struct err *err)
 {
     static const struct json_field fields[] = {
@@ -138,7 +167,19 @@ bool openai_sampling_read(const json_t *body, struct arena *arena, struct openai
         JSON_FIELD(struct openai_sampling, presence_penalty, "presence_penalty", JSON_KIND_NUMBER, -2, 2),
         JSON_FIELD(struct openai_sampling, frequency_penalty, "frequency_penalty", JSON_KIND_NUMBER, -2, 2),
         JSON_FIELD(struct openai_sampling, repeat_penalty, "repeat_penalty", JSON_KIND_NUMBER, 0.1, 2),
-        JSON_FIELD(struct openai_sampling, repeat_last_n, "repeat_last_n", JSON_KIND_INT, 0, INT32_MAX),
+        JSON_FIELD(struct openai_sampling, repeat_last_n, "repeat_last_n", JSON_KIND_INT, -1, INT32_MAX),
+        JSON_FIELD(struct openai_sampling, top_n_sigma, "top_n_sigma", JSON_KIND_NUMBER, -1, 100),
+        JSON_FIELD(struct openai_sampling, xtc_probability, "xtc_probability", JSON_KIND_NUMBER, 0, 1),
+        JSON_FIELD(struct openai_sampling, xtc_threshold, "xtc_threshold", JSON_KIND_NUMBER, 0, 1),
+        JSON_FIELD(struct openai_sampling, dynatemp_range, "dynatemp_range", JSON_KIND_NUMBER, 0, 10),
+        JSON_FIELD(struct openai_sampling, dynatemp_exponent, "dynatemp_exponent", JSON_KIND_NUMBER, 0, 10),
+        JSON_FIELD(struct openai_sampling, mirostat, "mirostat", JSON_KIND_INT, 0, 2),
+        JSON_FIELD(struct openai_sampling, mirostat_tau, "mirostat_tau", JSON_KIND_NUMBER, 0, 100),
+        JSON_FIELD(struct openai_sampling, mirostat_eta, "mirostat_eta", JSON_KIND_NUMBER, 0, 1),
+        JSON_FIELD(struct openai_sampling, dry_multiplier, "dry_multiplier", JSON_KIND_NUMBER, 0, 100),
+        JSON_FIELD(struct openai_sampling, dry_base, "dry_base", JSON_KIND_NUMBER, 1, 100),
+        JSON_FIELD(struct openai_sampling, dry_allowed_length, "dry_allowed_length", JSON_KIND_INT, 0, INT32_MAX),
+        JSON_FIELD(struct openai_sampling, dry_penalty_last_n, "dry_penalty_last_n", JSON_KIND_INT, -1, INT32_MAX),
         JSON_FIELD(struct openai_sampling, seed, "seed", JSON_KIND_INT, 0, 0),
         JSON_FIELD(struct openai_sampling, n, "n", JSON_KIND_INT, 1, LIMIT_CHOICES),
         JSON_FIELD(struct openai_sampling, stream, "stream", JSON_KIND_BOOL, 0, 0),
@@ -146,12 +187,13 @@ bool openai_sampling_read(const json_t *body, struct arena *arena, struct openai
         JSON_FIELD(struct openai_sampling, grammar, "grammar", JSON_KIND_TEXT, 0, LIMIT_GRAMMAR_BYTES),
     };
     struct {
-        const json_t *stop, *bias, *stream_options;
+        const json_t *stop, *bias, *stream_options, *breakers;
     } more = {0};
     static const struct json_field more_fields[] = {
         JSON_FIELD(__typeof__(more), stop, "stop", JSON_KIND_ANY, 0, 0),
         JSON_FIELD(__typeof__(more), bias, "logit_bias", JSON_KIND_OBJECT, 0, 0),
         JSON_FIELD(__typeof__(more), stream_options, "stream_options", JSON_KIND_OBJECT, 0, 0),
+        JSON_FIELD(__typeof__(more), breakers, "dry_sequence_breakers", JSON_KIND_ARRAY, 1, LIMIT_DRY_BREAKERS),
     };
     if (!json_fields(body, fields, sizeof fields / sizeof *fields, s, "", err) ||
         !json_fields(body, more_fields, sizeof more_fields / sizeof *more_fields, &more, "", err))
@@ -160,6 +202,7 @@ bool openai_sampling_read(const json_t *body, struct arena *arena, struct openai
     s->has_seed = seed && !json_is_null(seed);
     return (!more.stop || read_stops(more.stop, arena, s, err)) &&
            (!more.bias || read_bias(more.bias, arena, s, err)) &&
+           (!more.breakers || read_breakers(more.breakers, arena, s, err)) &&
            (!more.stream_options || read_stream_options(more.stream_options, s, err));
 }
 

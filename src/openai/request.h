@@ -28,9 +28,17 @@ struct openai_bias {
     float bias;
 };
 
+/* Members carry the names of the JSON; those from top_n_sigma on are llama-server's. */
 struct openai_sampling {
     int64_t max_tokens, n, top_k, repeat_last_n, seed;
     double temperature, top_p, min_p, typical_p, presence_penalty, frequency_penalty, repeat_penalty;
+    double top_n_sigma, xtc_probability, xtc_threshold, dynatemp_range, dynatemp_exponent;
+    int64_t mirostat;
+    double mirostat_tau, mirostat_eta;
+    double dry_multiplier, dry_base;
+    int64_t dry_allowed_length, dry_penalty_last_n;
+    const struct str *dry_sequence_breakers;
+    size_t dry_breaker_count;
     bool has_seed, ignore_eos, stream, include_usage;
     bool continuous_usage; /* and every chunk says what has been used so far */
     const struct openai_bias *bias;

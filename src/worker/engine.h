@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/str.h"
 
 typedef int32_t engine_token;
@@ -27,6 +28,11 @@ enum engine_pooling {
 
 enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_ON, ENGINE_FLASH_OFF };
 
+struct engine_lora {
+    const char *path; /* a GGUF file that is an adapter for the model */
+    float scale;
+};
+
 struct engine_config {
     const char *path;      /* first file of the model */
     unsigned context_size; /* tokens of one sequence at most; 0: the model's own, capped (see engine_llama.c) */
@@ -38,6 +44,8 @@ struct engine_config {
     enum engine_flash flash;
     const char *kv_type; /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
     bool memory_map, memory_lock;
+    struct engine_lora loras[LIMIT_LORAS];
+    unsigned lora_count;
     enum engine_pooling pooling; /* DEFAULT: the file's, else mean */
     /* Called while loading with 0..1; return false to stop. May be NULL. */
     bool (*on_progress)(void *arg, float fraction);
@@ -153,6 +161,9 @@ struct engine_ops {
     void (*grammar_free)(struct engine_grammar *grammar);
     /* Sets the logit of every candidate that the grammar forbids now to -INFINITY. */
     void (*grammar_mask)(struct engine_grammar *grammar, struct engine_candidate *candidates, size_t count);
+    /* The same for a row of logits, the whole vocabulary. Dear where the grammar allows much: up to tens of
+     * milliseconds inside a free text with 262 144 tokens; cheap where it allows little. */
+    void (*grammar_mask_all)(struct engine_grammar *grammar, float *logits);
     void (*grammar_accept)(struct engine_grammar *grammar, engine_token token);
 };
 

@@ -18,8 +18,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "obs/log.h"
-#include "worker/chat_shim.h"
-#include "worker/engine.h"
+#include "worker/engine_llama_private.h"
 
 #define DEFAULT_CONTEXT   8192
 #define DEFAULT_BATCH     2048
@@ -27,26 +26,6 @@
 #define DEFAULT_SEQUENCES 16
 #define ALL_LAYERS        999
 #define HOLDERS           4 /* sequence ids for each sequence that decodes */
-
-struct engine {
-    struct engine_info info;
-    struct llama_model *model;
-    const struct llama_vocab *vocab;
-    struct llama_context *context;
-    struct llama_batch batch;
-    struct llama_context *embedder;
-    unsigned embedder_size;
-    struct llama_context_params params;
-    const struct engine_stop *stop; /* of the decode that runs, or NULL */
-    char *strings[8];               /* what info points to */
-    unsigned string_count;
-};
-
-struct engine_grammar {
-    struct llama_sampler *sampler; /* NULL once the text has left the grammar */
-    llama_token_data *scratch;
-    unsigned vocabulary;
-};
 
 /* ---- log ---- */
 
@@ -192,6 +171,26 @@ static bool load_model(struct engine *engine, const struct engine_config *config
     return true;
 }
 
+static bool load_adapters(struct engine *engine, const struct engine_config *config, struct err *err)
+{
+    for (unsigned i = 0; i < config->lora_count; i++) {
+        const struct engine_lora *lora = &config->loras[i];
+        last_error[0] = '\0';
+        engine->adapters[i] = llama_adapter_lora_init(engine->model, lora->path);
+        if (!engine->adapters[i])
+            return err_set(err, ERR_MODEL_LOAD_FAILED, "the adapter %s cannot be loaded: %s", lora->path,
+                           *last_error ? last_error : "llama.cpp gave no reason");
+        if (llama_adapter_get_alora_n_invocation_tokens(engine->adapters[i]) > 0)
+            return err_set(
+                err, ERR_MODEL_LOAD_FAILED,
+                "the adapter %s cannot be loaded: it wakes at certain tokens only, and that is not supported",
+                lora->path);
+        engine->scales[i] = lora->scale;
+        engine->adapter_count = i + 1;
+    }
+    return true;
+}
+
 static void describe_model(struct engine *engine)
 {
     struct engine_info *info = &engine->info;
@@ -294,6 +293,8 @@ static void *make_context(struct engine *engine, struct llama_context_params par
     if (!context)
         err_set(err, ERR_INSUFFICIENT_MEMORY, "a context of %u tokens cannot be made: %s", params.n_ctx,
                 *last_error ? last_error : "llama.cpp gave no reason");
+    else if (engine->adapter_count > 0)
+        llama_set_adapters_lora(context, engine->adapters, engine->adapter_count, engine->scales);
     return context;
 }
 
@@ -316,6 +317,7 @@ static void llama_engine_close(struct engine *engine)
         return;
     if (engine->batch.token)
         llama_batch_free(engine->batch);
+    piece_tree_free(engine->pieces);
     llama_free(engine->embedder);
     llama_free(engine->context);
     llama_model_free(engine->model);
@@ -327,8 +329,9 @@ static void llama_engine_close(struct engine *engine)
 static struct engine *llama_engine_open(const struct engine_config *config, struct err *err)
 {
     struct engine *engine = mem_calloc(1, sizeof *engine);
+    engine->pieces = piece_tree_new();
     library_init();
-    if (!load_model(engine, config, err))
+    if (!load_model(engine, config, err) || !load_adapters(engine, config, err))
         goto fail;
     describe_model(engine);
     if (!choose_sizes(engine, config, err))
@@ -499,84 +502,6 @@ static enum engine_status llama_engine_embed(struct engine *engine, const engine
     return ENGINE_OK;
 }
 
-/* ---- grammars ---- */
-
-/* llama.cpp's parser descends by recursion. */
-static bool too_deep(const char *text)
-{
-    unsigned depth = 0;
-    for (; *text; text++) {
-        depth += *text == '(';
-        depth -= *text == ')' && depth > 0;
-        if (depth > LIMIT_GRAMMAR_DEPTH)
-            return true;
-    }
-    return false;
-}
-
-static struct engine_grammar *wrap_grammar(struct llama_sampler *sampler, unsigned vocabulary)
-{
-    struct engine_grammar *grammar = mem_calloc(1, sizeof *grammar);
-    grammar->sampler = sampler;
-    grammar->vocabulary = vocabulary;
-    return grammar;
-}
-
-static struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,
-                                                       const char *const *patterns, size_t pattern_count,
-                                                       const engine_token *tokens, size_t token_count, struct err *err)
-{
-    if (strlen(text) > LIMIT_GRAMMAR_BYTES || too_deep(text)) {
-        err_set_param(err, ERR_INVALID_PARAMETERS, "grammar", "the grammar is larger or nested deeper than is allowed");
-        return NULL;
-    }
-    struct llama_sampler *sampler =
-        shim_grammar_new(engine->vocab, text, lazy, patterns, pattern_count, tokens, token_count, err);
-    return sampler ? wrap_grammar(sampler, engine->info.vocabulary) : NULL;
-}
-
-static struct engine_grammar *llama_engine_grammar_copy(const struct engine_grammar *grammar)
-{
-    return wrap_grammar(grammar->sampler ? llama_sampler_clone(grammar->sampler) : NULL, grammar->vocabulary);
-}
-
-static void llama_engine_grammar_free(struct engine_grammar *grammar)
-{
-    if (!grammar)
-        return;
-    if (grammar->sampler)
-        llama_sampler_free(grammar->sampler);
-    mem_free(grammar->scratch);
-    mem_free(grammar);
-}
-
-static void llama_engine_grammar_mask(struct engine_grammar *grammar, struct engine_candidate *candidates, size_t count)
-{
-    if (!grammar->sampler || count == 0)
-        return;
-    llama_token_data single, *data = &single;
-    if (count > 1) {
-        if (!grammar->scratch)
-            grammar->scratch = mem_calloc(grammar->vocabulary, sizeof *grammar->scratch);
-        data = grammar->scratch;
-    }
-    for (size_t i = 0; i < count; i++)
-        data[i] = (llama_token_data){.id = candidates[i].token, .logit = candidates[i].logit};
-    llama_token_data_array array = {.data = data, .size = count, .selected = -1};
-    llama_sampler_apply(grammar->sampler, &array);
-    for (size_t i = 0; i < count; i++)
-        candidates[i].logit = data[i].logit;
-}
-
-static void llama_engine_grammar_accept(struct engine_grammar *grammar, engine_token token)
-{
-    if (!grammar->sampler || shim_grammar_accept(grammar->sampler, token))
-        return;
-    log_warn("the reply has left its grammar; it goes on without", "token=%d", token);
-    llama_sampler_free(grammar->sampler);
-    grammar->sampler = NULL;
-}
-
 const struct engine_ops engine_llama = {
     .name = "llama",
     .open = llama_engine_open,
@@ -598,5 +523,6 @@ const struct engine_ops engine_llama = {
     .grammar_copy = llama_engine_grammar_copy,
     .grammar_free = llama_engine_grammar_free,
     .grammar_mask = llama_engine_grammar_mask,
+    .grammar_mask_all = llama_engine_grammar_mask_all,
     .grammar_accept = llama_engine_grammar_accept,
 };

@@ -27,14 +27,20 @@ static void *copy(struct arena *arena, const void *from, size_t count, size_t si
     return to;
 }
 
+static const struct str *copy_texts(struct arena *arena, const struct str *from, size_t count)
+{
+    struct str *texts = copy(arena, from, count, sizeof *texts);
+    for (size_t i = 0; i < count; i++)
+        texts[i] = arena_str(arena, texts[i]);
+    return texts;
+}
+
 static void copy_params(struct arena *arena, struct gen_params *params)
 {
     params->bias = copy(arena, params->bias, params->bias_count, sizeof *params->bias);
     params->preserved = copy(arena, params->preserved, params->preserved_count, sizeof *params->preserved);
-    struct str *stops = copy(arena, params->stops, params->stop_count, sizeof *stops);
-    for (size_t i = 0; i < params->stop_count; i++)
-        stops[i] = arena_str(arena, stops[i]);
-    params->stops = stops;
+    params->stops = copy_texts(arena, params->stops, params->stop_count);
+    params->dry_breakers = copy_texts(arena, params->dry_breakers, params->dry_breaker_count);
     params->grammar = params->grammar_prefill = NULL; /* used up by now */
     params->trigger_patterns = NULL;
     params->trigger_tokens = NULL;
@@ -88,7 +94,26 @@ static bool make_grammars(struct gen *gen, const struct gen_params *params, cons
     return true;
 }
 
-static struct sample_params sample_params(struct gen *gen, unsigned index)
+static unsigned look_back(int last_n, const struct engine_info *info)
+{
+    return last_n < 0 || (unsigned)last_n > info->context_sequence ? info->context_sequence : (unsigned)last_n;
+}
+
+static struct dry_params dry_params(const struct gen_params *params, const struct engine_ops *ops,
+                                    const struct engine *engine)
+{
+    return (struct dry_params){.multiplier = params->dry_multiplier,
+                               .base = params->dry_base,
+                               .allowed_length = params->dry_allowed_length,
+                               .last_n = look_back(params->dry_penalty_last_n, ops->info(engine)),
+                               .breakers = params->dry_breakers,
+                               .breaker_count = params->dry_breaker_count,
+                               .ops = ops,
+                               .engine = engine};
+}
+
+static struct sample_params sample_params(struct gen *gen, unsigned index, const struct engine_ops *ops,
+                                          const struct engine *engine)
 {
     const struct gen_params *params = &gen->params;
     engine_token *tokens = arena_alloc(&gen->arena, params->bias_count * sizeof *tokens);
@@ -102,10 +127,19 @@ static struct sample_params sample_params(struct gen *gen, unsigned index)
                                   .min_p = params->min_p,
                                   .typical_p = params->typical_p,
                                   .top_k = params->top_k,
+                                  .top_n_sigma = params->top_n_sigma,
+                                  .xtc_probability = params->xtc_probability,
+                                  .xtc_threshold = params->xtc_threshold,
+                                  .dynatemp_range = params->dynatemp_range,
+                                  .dynatemp_exponent = params->dynatemp_exponent,
+                                  .mirostat = params->mirostat,
+                                  .mirostat_tau = params->mirostat_tau,
+                                  .mirostat_eta = params->mirostat_eta,
+                                  .dry = dry_params(params, ops, engine),
                                   .presence_penalty = params->presence_penalty,
                                   .frequency_penalty = params->frequency_penalty,
                                   .repeat_penalty = params->repeat_penalty,
-                                  .repeat_last_n = params->repeat_last_n,
+                                  .repeat_last_n = look_back(params->repeat_last_n, ops->info(engine)),
                                   .bias_tokens = tokens,
                                   .bias_values = values,
                                   .bias_count = params->bias_count,
@@ -116,7 +150,7 @@ static void branch_init(struct branch *branch, struct gen *gen, unsigned index, 
                         const struct engine *engine)
 {
     const struct gen_params *params = &gen->params;
-    struct sample_params sample = sample_params(gen, index);
+    struct sample_params sample = sample_params(gen, index, ops, engine);
     list_init(&branch->link);
     branch->gen = gen;
     branch->index = index;

@@ -2,6 +2,8 @@
 #include "worker/worker.h"
 
 #include <getopt.h>
+#include <limits.h>
+#include <math.h>
 #include <signal.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -19,6 +21,7 @@ struct worker_options {
     int parent; /* 0: not supervised */
     bool help;
     char address[64]; /* --listen without its port */
+    char lora_paths[LIMIT_LORAS][PATH_MAX];
 };
 
 struct option_row {
@@ -158,6 +161,30 @@ static bool set_pooling(struct worker_options *o, const char *value)
     return at >= 0;
 }
 
+static bool read_real(const char *text, double *ret)
+{
+    char *end;
+    *ret = strtod(text, &end);
+    return *text && !*end && isfinite(*ret);
+}
+
+/* FILE or FILE=SCALE; what follows an '=' and is no number belongs to the file's name. */
+static bool set_lora(struct worker_options *o, const char *value)
+{
+    struct engine_config *engine = &o->serve.engine;
+    const char *equals = strrchr(value, '=');
+    double scale = 1;
+    bool scaled = equals && read_real(equals + 1, &scale);
+    size_t length = scaled ? (size_t)(equals - value) : strlen(value);
+    if (engine->lora_count == LIMIT_LORAS || length == 0 || length >= PATH_MAX)
+        return false;
+    char *path = o->lora_paths[engine->lora_count];
+    memcpy(path, value, length);
+    path[length] = '\0';
+    engine->loras[engine->lora_count++] = (struct engine_lora){.path = path, .scale = scaled ? (float)scale : 1};
+    return true;
+}
+
 static bool set_queue(struct worker_options *o, const char *value)
 {
     return set_number(value, LIMIT_QUEUE_MAX, &o->serve.queue_size) && o->serve.queue_size > 0;
@@ -242,9 +269,7 @@ static bool set_log_format(struct worker_options *o, const char *value)
 
 static bool set_real(const char *value, double max, double *ret)
 {
-    char *end;
-    *ret = strtod(value, &end);
-    return *value && !*end && *ret >= 0 && *ret <= max;
+    return read_real(value, ret) && *ret >= 0 && *ret <= max;
 }
 
 static bool set_temperature(struct worker_options *o, const char *value)
@@ -314,6 +339,7 @@ static const struct option_row rows[] = {
     {"no-mmap", NULL, "read the file instead of mapping it", set_no_mmap},
     {"mlock", NULL, "keep the weights in memory", set_mlock},
     {"pooling", "KIND", "embeddings: default, none, mean, cls, last, rank", set_pooling},
+    {"lora", "FILE[=SCALE]", "adapter on the model, scale 1 by default; again for more, 8 at most", set_lora},
     {"queue-size", "N", "prompts that may wait for a sequence; default 512", set_queue},
     {"kv-memory-mb", "N|auto", "memory for prefixes that left the context; auto: a part of the machine's (default)",
      set_kv_memory},

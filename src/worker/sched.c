@@ -42,8 +42,14 @@ void gen_params_default(struct gen_params *params)
     params->max_tokens = 2048;
     params->temperature = 0.7f;
     params->top_p = params->typical_p = 1;
-    params->repeat_penalty = 1;
-    params->repeat_last_n = 64;
+    params->repeat_penalty = params->dynatemp_exponent = 1;
+    params->repeat_last_n = params->dry_penalty_last_n = 64;
+    params->dry_base = 1.75f;
+    params->dry_allowed_length = 2;
+    params->xtc_threshold = 0.1f;
+    params->mirostat_tau = 5;
+    params->mirostat_eta = 0.1f;
+    params->top_n_sigma = -1;
 }
 
 void sched_kick(struct sched *sched)

@@ -23,9 +23,19 @@ struct gen_params {
     float temperature;             /* 0: argmax, lowest id wins ties */
     float top_p, min_p, typical_p; /* 1, 0, 1: off */
     unsigned top_k;                /* 0: off */
+    float top_n_sigma;             /* 0 or less: off */
+    float xtc_probability, xtc_threshold;    /* 0, or above 0.5: off */
+    float dynatemp_range, dynatemp_exponent; /* 0, any: off */
+    unsigned mirostat;                       /* 0: off; 1 or 2 */
+    float mirostat_tau, mirostat_eta;
+    float dry_multiplier, dry_base; /* 0, any: off */
+    unsigned dry_allowed_length;
+    int dry_penalty_last_n; /* tokens, prompt included; -1: all that the context holds */
+    const struct str *dry_breakers;
+    size_t dry_breaker_count;
     float presence_penalty, frequency_penalty; /* over the generated tokens only, as OpenAI defines them */
     float repeat_penalty;                      /* 1: off */
-    unsigned repeat_last_n;                    /* tokens repeat_penalty looks back over, prompt included */
+    int repeat_last_n;                         /* tokens repeat_penalty looks back over, as dry_penalty_last_n */
     bool has_seed;
     uint64_t seed; /* choice i uses seed + i */
     const struct gen_bias *bias;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "worker/constrain.h"
 
 #define HELP_BRANCHES   4     /* fewer are picked sooner than a thread wakes */
 #define HELP_VOCABULARY 16384 /* as with fewer tokens */
@@ -65,25 +66,11 @@ static void remember_logprob(struct sched *sched, const float *raw, struct branc
     branch->unsummed++;
 }
 
-/* Picks a token that the grammar allows: the sampler's choice is checked alone first, since it is nearly always
- * right, and the whole vocabulary is masked only when it is not. */
 static engine_token pick(struct sched *sched, struct sample_space *space, struct branch *branch, float *logits)
 {
-    engine_token token = sampler_pick(&branch->sampler, space, logits);
-    if (!branch->grammar || token == ENGINE_TOKEN_NONE)
-        return token;
-    struct engine_candidate single = {.token = token, .logit = 0};
-    sched->ops->grammar_mask(branch->grammar, &single, 1);
-    if (single.logit == 0)
-        return token;
-    struct engine_candidate *all = space->candidates;
-    unsigned count = sched->info->vocabulary;
-    for (unsigned i = 0; i < count; i++)
-        all[i] = (struct engine_candidate){.token = (engine_token)i, .logit = logits[i]};
-    sched->ops->grammar_mask(branch->grammar, all, count);
-    for (unsigned i = 0; i < count; i++)
-        logits[i] = all[i].logit;
-    return sampler_pick(&branch->sampler, space, logits);
+    if (!branch->grammar)
+        return sampler_pick(&branch->sampler, space, logits);
+    return constrain_pick(sched->ops, branch->grammar, &branch->sampler, space, logits);
 }
 
 void sched_finish(struct sched *sched, struct branch *branch, enum gen_finish finish)

@@ -220,19 +220,29 @@ static uint64_t kv_memory(const struct serve *serve)
     return machine / KV_MEMORY_PART < KV_MEMORY_MOST ? machine / KV_MEMORY_PART : KV_MEMORY_MOST;
 }
 
-/* The file, as far as can be told without reading it, and all settings that shape a state. */
+/* A file as far as can be told without reading it. */
+static void put_file(struct buf *out, const char *path)
+{
+    struct stat st = {0};
+    stat(path, &st);
+    buf_printf(out, "%llu bytes, modified %lld.%09ld, inode %llu; ", (unsigned long long)st.st_size,
+               (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (unsigned long long)st.st_ino);
+}
+
+/* All that shapes a state: the files and the settings. */
 static void identify_states(struct serve *serve)
 {
     const struct engine_config *e = &serve->options->engine;
     const struct engine_info *info = serve->info;
-    struct stat st = {0};
-    stat(e->path, &st);
-    snprintf(serve->kv_identity, sizeof serve->kv_identity,
-             "%s %s; %s, %llu bytes, modified %lld.%09ld, inode %llu; vocabulary %u; kv %s, flash attention %d, layers "
-             "on GPUs %d",
-             info->name, info->build, info->description, (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec,
-             st.st_mtim.tv_nsec, (unsigned long long)st.st_ino, info->vocabulary, e->kv_type ? e->kv_type : "f16",
-             (int)e->flash, e->gpu_layers);
+    buf_init(&serve->kv_identity, LIMIT_JSON_TEXT);
+    buf_printf(&serve->kv_identity, "%s %s; %s; vocabulary %u; kv %s, flash attention %d, layers on GPUs %d; ",
+               info->name, info->build, info->description, info->vocabulary, e->kv_type ? e->kv_type : "f16",
+               (int)e->flash, e->gpu_layers);
+    put_file(&serve->kv_identity, e->path);
+    for (unsigned i = 0; i < e->lora_count; i++) {
+        buf_printf(&serve->kv_identity, "adapter x %.9g, ", (double)e->loras[i].scale);
+        put_file(&serve->kv_identity, e->loras[i].path);
+    }
 }
 
 static void load_done(struct loop_job *job)
@@ -253,7 +263,7 @@ static void load_done(struct loop_job *job)
                                   .kv_memory = kv_memory(serve),
                                   .kv_disk = (uint64_t)serve->options->kv_disk_mb << 20,
                                   .kv_folder = serve->options->kv_folder,
-                                  .kv_identity = serve->kv_identity,
+                                  .kv_identity = buf_view(&serve->kv_identity).p,
                                   .lookup = serve->options->lookup,
                                   .on_fatal = on_fatal,
                                   .arg = serve};
@@ -342,6 +352,7 @@ static void close_all(struct serve *serve)
     else if (serve->engine)
         serve->options->ops->close(serve->engine);
     chat_templates_free(serve->templates);
+    buf_release(&serve->kv_identity);
     http_server_free(serve->http);
     http_router_free(serve->router);
     uv_close((uv_handle_t *)&serve->terminate, NULL);

@@ -61,7 +61,7 @@ struct serve {
     struct chat_templates *templates; /* NULL: the model has none */
     struct err template_error;        /* why */
     char model[LIMIT_MODEL_NAME + 1];
-    char kv_identity[512]; /* what a state of the cache depends on */
+    struct buf kv_identity; /* what a state of the cache depends on, as text */
     char fingerprint[OPENAI_FINGERPRINT_SIZE];
     int64_t created; /* the model file's time */
 };
@@ -113,5 +113,11 @@ void serve_logprobs(const struct serve *serve, const struct gen_event *event, st
 /* Sampling fields to the scheduler's; biases lie in the arena. */
 bool serve_params(const struct serve *serve, const struct openai_sampling *sampling, struct arena *arena,
                   struct gen_params *ret_params, struct err *err);
+
+/* How a request that says nothing is sampled. */
+void serve_default_params(const struct openai_defaults *defaults, struct gen_params *ret_params);
+
+/* The sampling parameters as members of an object. */
+void serve_put_sampling(struct json *j, const struct gen_params *params);
 
 #endif

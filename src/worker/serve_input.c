@@ -136,6 +136,80 @@ void serve_logprobs(const struct serve *serve, const struct gen_event *event, st
         (*tokens)[(*count)++] = make_token(serve, &event->logprobs[i], arena);
 }
 
+/* What a request, the scheduler and the replies call by the same name. */
+static const struct sampling_row {
+    const char *name;
+    bool whole; /* int64_t there, 32 bits here; else double and float */
+    size_t from, to;
+} sampling_rows[] = {
+#define ROW(member, whole)                                                                                             \
+    {                                                                                                                  \
+#member, whole, offsetof(struct openai_sampling, member), offsetof(struct gen_params, member)                  \
+    }
+    ROW(temperature, false),
+    ROW(dynatemp_range, false),
+    ROW(dynatemp_exponent, false),
+    ROW(top_k, true),
+    ROW(top_p, false),
+    ROW(min_p, false),
+    ROW(top_n_sigma, false),
+    ROW(xtc_probability, false),
+    ROW(xtc_threshold, false),
+    ROW(typical_p, false),
+    ROW(repeat_last_n, true),
+    ROW(repeat_penalty, false),
+    ROW(presence_penalty, false),
+    ROW(frequency_penalty, false),
+    ROW(dry_multiplier, false),
+    ROW(dry_base, false),
+    ROW(dry_allowed_length, true),
+    ROW(dry_penalty_last_n, true),
+    ROW(mirostat, true),
+    ROW(mirostat_tau, false),
+    ROW(mirostat_eta, false),
+#undef ROW
+};
+
+#define ROW_COUNT (sizeof sampling_rows / sizeof *sampling_rows)
+
+static void copy_rows(const struct openai_sampling *from, struct gen_params *to)
+{
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        const void *source = (const char *)from + sampling_rows[i].from;
+        void *target = (char *)to + sampling_rows[i].to;
+        if (sampling_rows[i].whole)
+            *(int32_t *)target = (int32_t) * (const int64_t *)source;
+        else
+            *(float *)target = (float)*(const double *)source;
+    }
+    to->dry_breakers = from->dry_sequence_breakers;
+    to->dry_breaker_count = from->dry_breaker_count;
+}
+
+void serve_put_sampling(struct json *j, const struct gen_params *params)
+{
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        const void *value = (const char *)params + sampling_rows[i].to;
+        if (sampling_rows[i].whole)
+            json_put_int(j, sampling_rows[i].name, *(const int32_t *)value);
+        else
+            json_put_float(j, sampling_rows[i].name, *(const float *)value);
+    }
+    json_open_array(j, "dry_sequence_breakers");
+    for (size_t i = 0; i < params->dry_breaker_count; i++)
+        json_put_text(j, NULL, params->dry_breakers[i]);
+    json_close(j);
+}
+
+void serve_default_params(const struct openai_defaults *defaults, struct gen_params *ret_params)
+{
+    struct openai_sampling sampling;
+    openai_sampling_init(&sampling, defaults);
+    gen_params_default(ret_params);
+    ret_params->max_tokens = (unsigned)sampling.max_tokens;
+    copy_rows(&sampling, ret_params);
+}
+
 bool serve_params(const struct serve *serve, const struct openai_sampling *s, struct arena *arena,
                   struct gen_params *ret_params, struct err *err)
 {
@@ -149,15 +223,7 @@ bool serve_params(const struct serve *serve, const struct openai_sampling *s, st
     }
     gen_params_default(ret_params);
     ret_params->max_tokens = (unsigned)s->max_tokens;
-    ret_params->temperature = (float)s->temperature;
-    ret_params->top_p = (float)s->top_p;
-    ret_params->min_p = (float)s->min_p;
-    ret_params->typical_p = (float)s->typical_p;
-    ret_params->top_k = (unsigned)s->top_k;
-    ret_params->presence_penalty = (float)s->presence_penalty;
-    ret_params->frequency_penalty = (float)s->frequency_penalty;
-    ret_params->repeat_penalty = (float)s->repeat_penalty;
-    ret_params->repeat_last_n = (unsigned)s->repeat_last_n;
+    copy_rows(s, ret_params);
     ret_params->has_seed = s->has_seed;
     ret_params->seed = (uint64_t)s->seed;
     ret_params->bias = bias;

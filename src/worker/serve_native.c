@@ -37,15 +37,7 @@ static void put_settings(struct json *j, const struct native_task *t)
 {
     json_open_object(j, "generation_settings");
     json_put_int(j, "n_predict", t->params.max_tokens);
-    json_put_float(j, "temperature", t->params.temperature);
-    json_put_float(j, "top_p", t->params.top_p);
-    json_put_float(j, "min_p", t->params.min_p);
-    json_put_float(j, "typical_p", t->params.typical_p);
-    json_put_int(j, "top_k", t->params.top_k);
-    json_put_float(j, "repeat_penalty", t->params.repeat_penalty);
-    json_put_int(j, "repeat_last_n", t->params.repeat_last_n);
-    json_put_float(j, "presence_penalty", t->params.presence_penalty);
-    json_put_float(j, "frequency_penalty", t->params.frequency_penalty);
+    serve_put_sampling(j, &t->params);
     if (t->params.has_seed)
         json_put_int(j, "seed", (int64_t)t->params.seed);
     else

@@ -149,19 +149,13 @@ static void get_model(void *arg, struct http_req *req, const struct http_match *
 
 static void put_default_settings(const struct serve *serve, struct json *j)
 {
-    const struct openai_defaults *d = &serve->options->chat;
+    struct gen_params params = {0};
+    serve_default_params(&serve->options->chat, &params);
     json_open_object(j, "default_generation_settings");
     json_put_int(j, "n_ctx", serve->info->context_sequence);
     json_open_object(j, "params");
-    json_put_int(j, "n_predict", d->max_tokens);
-    json_put_number(j, "temperature", d->temperature);
-    json_put_number(j, "top_p", d->top_p);
-    json_put_int(j, "top_k", 0);
-    json_put_number(j, "min_p", 0);
-    json_put_number(j, "typical_p", 1);
-    json_put_number(j, "repeat_penalty", 1);
-    json_put_number(j, "presence_penalty", 0);
-    json_put_number(j, "frequency_penalty", 0);
+    json_put_int(j, "n_predict", params.max_tokens);
+    serve_put_sampling(j, &params);
     json_close(j);
     json_close(j);
 }

@@ -131,7 +131,7 @@ class BadInput(Fake):
                 ({"think": 3}, "'think'"), ({"keep_alive": "soon"}, "'keep_alive'"), ({"keep_alive": []}, "'keep_alive'"),
                 ({"options": []}, "'options'"), ({"options": {"temperature": 9}}, "'options.temperature'"),
                 ({"options": {"num_predict": "x"}}, "'options.num_predict'"), ({"options": {"stop": 1}}, "'options.stop'"),
-                ({"options": {"mirostat": 1}}, "'options.mirostat'")):
+                ({"options": {"mirostat": 3}}, "'options.mirostat'")):
             self.check("/api/chat", {**more, **wrong}, 400, word)
         for wrong, word in (({"prompt": 1}, "'prompt'"), ({"template": "{{x}}"}, "'template'"), ({"raw": 1}, "'raw'"),
                             ({"raw": True, "system": "x"}, "'system'"), ({"context": 1}, "'context'")):

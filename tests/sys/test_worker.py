@@ -393,6 +393,9 @@ class Views(unittest.TestCase):
             props = worker.call("GET", "/props")[2]
             self.assertEqual((props["total_slots"], props["model_alias"], props["bos_token"]), (3, "m", "<bos>"))
             self.assertEqual(props["default_generation_settings"]["n_ctx"], 500)
+            defaults = props["default_generation_settings"]["params"]
+            self.assertEqual((defaults["temperature"], defaults["mirostat"], defaults["dry_base"]), (0.7, 0, 1.75))
+            self.assertEqual(defaults["dry_sequence_breakers"], ["\n", ":", '"', "*"])
             slots = worker.slots()
             self.assertEqual([slot["id"] for slot in slots], [0, 1, 2])
             self.assertEqual({slot["is_processing"] for slot in slots}, {False})
@@ -400,6 +403,22 @@ class Views(unittest.TestCase):
             self.assertEqual([model["id"] for model in models["data"]], ["m"])
             self.assertEqual(worker.call("GET", "/v1/models/m")[2], models["data"][0])
             self.assertEqual(worker.call("GET", "/v1/models/other")[0], 404)
+
+    def test_every_route_samples_alike(self):
+        wanted = {"top_n_sigma": 1.5, "xtc_probability": 0.5, "xtc_threshold": 0.25, "dynatemp_range": 0.5, "dynatemp_exponent": 2,
+                  "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.25, "dry_multiplier": 0.75, "dry_base": 2,
+                  "dry_allowed_length": 3, "dry_penalty_last_n": -1, "dry_sequence_breakers": ["x"], "repeat_last_n": -1}
+        routes = (("/completion", {"prompt": "abc|"}), ("/v1/completions", {"prompt": "abc|"}),
+                  ("/v1/chat/completions", {"messages": [{"role": "user", "content": "abc|"}]}))
+        with Worker(FAST) as worker:
+            settings = worker.call("POST", "/completion", {"prompt": "abc|", "n_predict": 4, **wanted})[2]["generation_settings"]
+            self.assertEqual({name: settings[name] for name in wanted}, wanted)
+            for path, body in routes:
+                for name, value in {**wanted, "mirostat": 1}.items():
+                    status = worker.call("POST", path, {"model": "m", **body, "max_tokens": 3, "n_predict": 3, name: value})[0]
+                    self.assertEqual(status, 200, (path, name))
+                    status, _, reply = worker.call("POST", path, {"model": "m", **body, name: "x"})
+                    self.assertEqual((status, reply["error"]["param"]), (400, name), path)
 
     def test_slots_while_at_work(self):
         with Worker("tokens_per_second=50,prefill=50,batch=8,sequences=2") as worker:

@@ -109,8 +109,8 @@ static bool read_keep(const json_t *value, struct ollama_keep *keep, struct err 
 /* ---- options ---- */
 
 struct options {
-    double temperature, top_p, min_p, typical_p, repeat_penalty, presence, frequency, mirostat;
-    int64_t top_k, predict, repeat_last, seed;
+    double temperature, top_p, min_p, typical_p, repeat_penalty, presence, frequency, tau, eta;
+    int64_t mirostat, top_k, predict, repeat_last, seed;
     const json_t *stop;
 };
 
@@ -126,6 +126,9 @@ static const struct {
     {"repeat_penalty", "repeat_penalty", false, offsetof(struct options, repeat_penalty)},
     {"presence_penalty", "presence_penalty", false, offsetof(struct options, presence)},
     {"frequency_penalty", "frequency_penalty", false, offsetof(struct options, frequency)},
+    {"mirostat_tau", "mirostat_tau", false, offsetof(struct options, tau)},
+    {"mirostat_eta", "mirostat_eta", false, offsetof(struct options, eta)},
+    {"mirostat", "mirostat", true, offsetof(struct options, mirostat)},
     {"top_k", "top_k", true, offsetof(struct options, top_k)},
     {"num_predict", "max_tokens", true, offsetof(struct options, predict)},
     {"repeat_last_n", "repeat_last_n", true, offsetof(struct options, repeat_last)},
@@ -144,7 +147,9 @@ static bool read_options(const json_t *object, struct options *o, struct err *er
         JSON_FIELD(struct options, repeat_penalty, "repeat_penalty", JSON_KIND_NUMBER, 0.1, 2),
         JSON_FIELD(struct options, presence, "presence_penalty", JSON_KIND_NUMBER, -2, 2),
         JSON_FIELD(struct options, frequency, "frequency_penalty", JSON_KIND_NUMBER, -2, 2),
-        JSON_FIELD(struct options, mirostat, "mirostat", JSON_KIND_NUMBER, 0, 2),
+        JSON_FIELD(struct options, mirostat, "mirostat", JSON_KIND_INT, 0, 2),
+        JSON_FIELD(struct options, tau, "mirostat_tau", JSON_KIND_NUMBER, 0, 100),
+        JSON_FIELD(struct options, eta, "mirostat_eta", JSON_KIND_NUMBER, 0, 1),
         JSON_FIELD(struct options, top_k, "top_k", JSON_KIND_INT, 0, INT32_MAX),
         JSON_FIELD(struct options, predict, "num_predict", JSON_KIND_INT, -2, INT32_MAX),
         JSON_FIELD(struct options, repeat_last, "repeat_last_n", JSON_KIND_INT, -1, INT32_MAX),
@@ -153,8 +158,6 @@ static bool read_options(const json_t *object, struct options *o, struct err *er
     };
     if (!json_fields(object, fields, sizeof fields / sizeof *fields, o, "options", err))
         return false;
-    if (o->mirostat > 0)
-        return refuse(err, ERR_NOT_SUPPORTED, "options.mirostat", "is not supported");
     if (o->predict <= 0)
         o->predict = WITHOUT_END;
     if (o->repeat_last < 0)

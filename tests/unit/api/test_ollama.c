@@ -141,8 +141,8 @@ static void test_refusals(void **state)
          "'options.top_p' is out of range: it must be between 0 and 1"},
         {"{" M HELLO ",\"options\":{\"stop\":[\"\"]}}", ERR_INVALID_PARAMETERS, "options.stop",
          "'options.stop' must be a string of 1 to 256 bytes, or an array of such"},
-        {"{" M HELLO ",\"options\":{\"mirostat\":2}}", ERR_NOT_SUPPORTED, "options.mirostat",
-         "'options.mirostat' is not supported"},
+        {"{" M HELLO ",\"options\":{\"mirostat\":3}}", ERR_INVALID_PARAMETERS, "options.mirostat",
+         "'options.mirostat' is out of range: it must be between 0 and 2"},
         {"{" M "\"messages\":[{\"role\":\"tool\"}]}", ERR_INVALID_PARAMETERS, "messages[0].tool_name",
          "'messages[0].tool_name' answers no call of the message before"},
     };

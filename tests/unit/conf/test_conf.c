@@ -39,7 +39,7 @@ static void values_of_every_kind_arrive(void **state)
         &conf,
         "models_dir = '/m'\nimport_dirs = ['/a', \"/b\"]\nlog_level = 'debug'\n[server]\nport = 9\n[backend_config]\n"
         "gpu_layers = 'auto'\nmemory_map = false\n[inference]\ndefault_temperature = 1\n[models.\"a/b:c\"]\naliases = "
-        "['x']\npin = true\n",
+        "['x']\npin = true\nlora = ['a.gguf=0.5', 'b.gguf']\n",
         &err));
     assert_string_equal(conf.models_dir, "/m");
     assert_string_equal(conf.import_dirs[1], "/b");
@@ -55,6 +55,8 @@ static void values_of_every_kind_arrive(void **state)
     assert_true(m->pin);
     assert_int_equal(m->context_size, -1);
     assert_string_equal(m->aliases[0], "x");
+    assert_string_equal(m->lora[0], "a.gguf=0.5");
+    assert_null(m->lora[2]);
     conf_release(&conf);
 }
 
@@ -214,6 +216,16 @@ static void secrets_are_not_printed(void **state)
     conf_release(&conf);
 }
 
+static void adapters_are_bounded(void **state)
+{
+    (void)state;
+    struct conf conf;
+    struct err err;
+    assert_false(read_text(&conf, "[models.\"m\"]\nlora = ['1', '2', '3', '4', '5', '6', '7', '8', '9']\n", &err));
+    assert_string_equal(err.message, "'models.\"m\".lora' has 9 adapters; at most 8 are allowed");
+    conf_release(&conf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +236,7 @@ int main(void)
         cmocka_unit_test(tables_of_the_instance_manager),
         cmocka_unit_test(mistakes_in_them),
         cmocka_unit_test(secrets_are_not_printed),
+        cmocka_unit_test(adapters_are_bounded),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -113,6 +113,27 @@ static void test_messages_become_one_form(void **state)
         "{\"role\":\"assistant\",\"content\":\"never\"}]");
 }
 
+static void test_native_sampling(void **state)
+{
+    (void)state;
+    struct openai_sampling s = must_read("{" M "}").sampling;
+    assert_true(s.top_n_sigma < 0 && s.xtc_probability == 0 && s.dynatemp_range == 0 && s.dry_multiplier == 0);
+    assert_true(s.mirostat == 0 && s.mirostat_tau == 5 && s.dry_base == 1.75 && s.xtc_threshold == 0.1);
+    assert_int_equal(s.dry_breaker_count, 4);
+    s = must_read("{" M ",\"top_n_sigma\":1.5,\"xtc_probability\":0.5,\"xtc_threshold\":0.2,\"dynatemp_range\":0.4,"
+                  "\"dynatemp_exponent\":2,\"mirostat\":2,\"mirostat_tau\":4,\"mirostat_eta\":0.2,"
+                  "\"dry_multiplier\":0.8,\"dry_base\":2,\"dry_allowed_length\":3,\"dry_penalty_last_n\":-1,"
+                  "\"dry_sequence_breakers\":[\"x\",\"yz\"],\"repeat_last_n\":-1}")
+            .sampling;
+    assert_true(s.top_n_sigma == 1.5 && s.xtc_probability == 0.5 && s.xtc_threshold == 0.2);
+    assert_true(s.dynatemp_range == 0.4 && s.dynatemp_exponent == 2);
+    assert_true(s.mirostat == 2 && s.mirostat_tau == 4 && s.mirostat_eta == 0.2);
+    assert_true(s.dry_multiplier == 0.8 && s.dry_base == 2 && s.dry_allowed_length == 3);
+    assert_true(s.dry_penalty_last_n == -1 && s.repeat_last_n == -1);
+    assert_int_equal(s.dry_breaker_count, 2);
+    assert_string_equal(s.dry_sequence_breakers[1].p, "yz");
+}
+
 static void test_tools_and_choice(void **state)
 {
     (void)state;
@@ -225,6 +246,16 @@ static const struct request_case refusals[] = {
     {"{" M ",\"max_tokens\":0}", INVALID, "max_tokens",
      "'max_tokens' is out of range: it must be between 1 and 2147483647"},
     {"{" M ",\"max_tokens\":1.5}", INVALID, "max_tokens", "'max_tokens' must be an integer, but is a number"},
+    {"{" M ",\"mirostat\":3}", INVALID, "mirostat", "'mirostat' is out of range: it must be between 0 and 2"},
+    {"{" M ",\"dry_base\":0.5}", INVALID, "dry_base", "'dry_base' is out of range: it must be between 1 and 100"},
+    {"{" M ",\"xtc_probability\":1.1}", INVALID, "xtc_probability",
+     "'xtc_probability' is out of range: it must be between 0 and 1"},
+    {"{" M ",\"repeat_last_n\":-2}", INVALID, "repeat_last_n",
+     "'repeat_last_n' is out of range: it must be between -1 and 2147483647"},
+    {"{" M ",\"dry_sequence_breakers\":[]}", INVALID, "dry_sequence_breakers",
+     "'dry_sequence_breakers' has a wrong length: its items must be between 1 and 32"},
+    {"{" M ",\"dry_sequence_breakers\":[\"a\",7]}", INVALID, "dry_sequence_breakers[1]",
+     "'dry_sequence_breakers[1]' must be a string of 1 to 40 bytes"},
     {"{" M ",\"n\":129}", INVALID, "n", "'n' is out of range: it must be between 1 and 128"},
     {"{" M ",\"stop\":5}", INVALID, "stop", "'stop' must be a string or an array of strings, but is an integer"},
     {"{" M ",\"stop\":\"\"}", INVALID, "stop", "'stop' has a wrong length: its bytes must be between 1 and 256"},
@@ -286,6 +317,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_null_means_default_for_every_field, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sampling_fields_arrive, setup, teardown),
         cmocka_unit_test_setup_teardown(test_messages_become_one_form, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_native_sampling, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tools_and_choice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_legacy_functions_map_onto_tools, setup, teardown),
         cmocka_unit_test_setup_teardown(test_response_formats, setup, teardown),

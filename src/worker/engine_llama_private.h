@@ -1,0 +1,39 @@
+/* The inside of engine_llama, shared by its files: engine_llama.c (model, contexts, vocabulary),
+ * engine_llama_grammar.c. */
+#ifndef WORKER_ENGINE_LLAMA_PRIVATE_H
+#define WORKER_ENGINE_LLAMA_PRIVATE_H
+
+#include <llama.h>
+
+#include "worker/engine.h"
+#include "worker/piece_tree.h"
+
+struct engine {
+    struct engine_info info;
+    struct llama_model *model;
+    const struct llama_vocab *vocab;
+    struct llama_context *context;
+    struct llama_batch batch;
+    struct llama_context *embedder;
+    unsigned embedder_size;
+    struct llama_context_params params;
+    const struct engine_stop *stop; /* of the decode that runs, or NULL */
+    struct piece_tree *pieces;
+    struct llama_adapter_lora *adapters[LIMIT_LORAS]; /* the model's: they go with it */
+    float scales[LIMIT_LORAS];
+    unsigned adapter_count;
+    char *strings[8]; /* what info points to */
+    unsigned string_count;
+};
+
+/* engine_llama_grammar.c; as in engine.h */
+struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,
+                                                const char *const *patterns, size_t pattern_count,
+                                                const engine_token *tokens, size_t token_count, struct err *err);
+struct engine_grammar *llama_engine_grammar_copy(const struct engine_grammar *grammar);
+void llama_engine_grammar_free(struct engine_grammar *grammar);
+void llama_engine_grammar_mask(struct engine_grammar *grammar, struct engine_candidate *candidates, size_t count);
+void llama_engine_grammar_mask_all(struct engine_grammar *grammar, float *logits);
+void llama_engine_grammar_accept(struct engine_grammar *grammar, engine_token token);
+
+#endif
