@@ -266,7 +266,7 @@ def main():
     parser.add_argument("model")
     parser.add_argument("parts", nargs="*")
     parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     peers = Peers(args.build, args.llama, args.model)
     print(f"== {os.path.basename(args.model)}, {args.rounds} rounds")
     for name in args.parts or parts:

@@ -174,7 +174,8 @@ static void fit_batch(struct sched *sched)
     }
 }
 
-/* Steps of batch work alone give up at once when interactive work arrives, and are done again later. */
+/* What may be given up half-way for whoever arrives: steps of batch work alone, and steps of one client with many
+ * streams alone, for another client. Not twice in a row, so that the work is done at last. */
 static bool only_batch(const struct sched *sched)
 {
     for (unsigned i = 0; i < sched->running_count; i++)
@@ -183,17 +184,44 @@ static bool only_batch(const struct sched *sched)
     return true;
 }
 
-static bool has_arrived(void *arg)
+/* The one client whose many streams are all that steps; NULL: it is not so. */
+static const struct share *crowd(const struct sched *sched)
 {
-    struct sched *sched = arg;
-    return atomic_load_explicit(&sched->arrived, memory_order_relaxed);
+    const struct share *one = NULL;
+    for (unsigned i = 0; i < sched->running_count; i++) {
+        const struct share *share = sched->running[i]->gen->share;
+        if (sched->running[i]->row_count > 0 && one && one != share)
+            return NULL;
+        if (sched->running[i]->row_count > 0)
+            one = share;
+    }
+    return one && one->running > LIMIT_STREAMS_HELD ? one : NULL;
+}
+
+struct patience {
+    struct sched *sched;
+    bool batch;
+    const struct share *crowd;
+};
+
+static bool somebody_arrived(void *arg)
+{
+    const struct patience *patience = arg;
+    if (!atomic_load_explicit(&patience->sched->arrived, memory_order_acquire))
+        return false;
+    uint64_t client = atomic_load_explicit(&patience->sched->arrived_client, memory_order_relaxed);
+    return patience->batch || (patience->crowd && patience->crowd->client != client);
 }
 
 static enum engine_status decode_rows(struct sched *sched)
 {
-    const struct engine_stop stop = {.asked = has_arrived, .arg = sched};
-    bool may_stop = sched->info->can_trim && only_batch(sched);
-    return sched->ops->decode(sched->engine, sched->rows, sched->row_count, may_stop ? &stop : NULL);
+    struct patience patience = {.sched = sched, .batch = only_batch(sched), .crowd = crowd(sched)};
+    const struct engine_stop stop = {.asked = somebody_arrived, .arg = &patience};
+    bool may_stop = sched->info->can_trim && !sched->gave_up;
+    enum engine_status status =
+        sched->ops->decode(sched->engine, sched->rows, sched->row_count, may_stop ? &stop : NULL);
+    sched->gave_up = status == ENGINE_INTERRUPTED;
+    return status;
 }
 
 static bool decode(struct sched *sched)
@@ -499,8 +527,10 @@ static bool enqueue(struct sched *sched, struct gen *gen, struct err *err)
     bool failed = sched->failed, full = sched->queued >= sched->config.queue_size;
     if (!failed && !full) {
         list_push(&sched->inbox, &gen->queue);
-        if (gen->priority == 0)
-            atomic_store(&sched->arrived, true);
+        if (gen->priority == 0) {
+            atomic_store_explicit(&sched->arrived_client, gen->client, memory_order_relaxed);
+            atomic_store_explicit(&sched->arrived, true, memory_order_release);
+        }
         sched->queued++;
         sched->kicked = true;
         pthread_cond_signal(&sched->wake);

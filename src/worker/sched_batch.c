@@ -5,9 +5,9 @@
  * below twice what it is without. What a step leaves unused is saved up, to a limit: a short prompt after a while
  * without any is read in one piece, a long one in small ones.
  *
- * Fairness. Prefills go in the order of their clients' virtual time. While one client's prompt is read, a client with
- * more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn: who has few requests does not pay for
- * somebody's many. */
+ * Fairness. Prefills of clients with few streams go first, then in the order of virtual time. While one client's prompt
+ * is read, a client with more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn: who has few
+ * requests does not pay for somebody's many. */
 #include "worker/sched_private.h"
 
 #include "base/mem.h"
@@ -150,7 +150,14 @@ static unsigned prefill_budget(struct sched *sched)
     return budget < room ? budget : room;
 }
 
-/* Running prefills, those of clients that have had least first. */
+/* Clients with few streams first, then by the virtual time at which the work began. */
+static bool goes_before(const struct branch *a, const struct branch *b)
+{
+    unsigned streams = a->gen->share->running, others = b->gen->share->running;
+    return streams != others ? streams < others : a->turn < b->turn;
+}
+
+/* Running prefills, in their order. */
 static unsigned order_prefills(struct sched *sched)
 {
     unsigned count = 0;
@@ -159,7 +166,7 @@ static unsigned order_prefills(struct sched *sched)
         if (branch_is_decoding(branch) || !branch_is_stepped(sched, branch))
             continue;
         unsigned at = count++;
-        for (; at > 0 && sched->order[at - 1]->turn > branch->turn; at--)
+        for (; at > 0 && goes_before(branch, sched->order[at - 1]); at--)
             sched->order[at] = sched->order[at - 1];
         sched->order[at] = branch;
     }

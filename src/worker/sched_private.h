@@ -49,7 +49,9 @@ struct sched {
     struct branch **order; /* of this step's prefills */
     struct seq_table table;
     struct kv_store *store;
-    atomic_bool arrived; /* interactive work is in the inbox; written under lock */
+    atomic_bool arrived;             /* interactive work is in the inbox; written under lock */
+    _Atomic uint64_t arrived_client; /* whose, the last of it */
+    bool gave_up;                    /* the last step */
     struct engine_row *rows;
     unsigned row_count, decode_rows;
     unsigned row_limit;

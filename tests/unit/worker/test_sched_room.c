@@ -288,6 +288,38 @@ static void batch_steps_give_way(void **state)
     close_fake();
 }
 
+/* So is one of a client with many streams alone, for another client, and not for another request of its own. */
+static void a_crowd_gives_way(void **state)
+{
+    (void)state;
+    struct drive_reply many[7], one;
+    char prompt[16];
+    open_fake("fake:sequences=8", 16);
+    gate_set(true, 0);
+    for (int i = 0; i < 6; i++) {
+        snprintf(prompt, sizeof prompt, "%c-many\3|", 'a' + i);
+        start_for(&many[i], prompt, 40, 7, 0);
+    }
+    gate_await();
+    gate_set(true, 2);
+    gate_await();
+    start_for(&many[6], "g-many\3|", 40, 7, 0);
+    gate_set(true, 1);
+    gate_await();
+    start_for(&one, "one\3|", 40, 8, 0);
+    gate_set(false, 0);
+    loop_run(&drive.loop);
+    assert_int_equal(stats_now().interrupted, 1);
+    assert_string_equal(drive_text(&one, 0), "one");
+    for (int i = 0; i < 7; i++) {
+        snprintf(prompt, sizeof prompt, "%c-many", 'a' + i);
+        assert_string_equal(drive_text(&many[i], 0), prompt);
+        drive_reply_release(&many[i]);
+    }
+    drive_reply_release(&one);
+    close_fake();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +332,7 @@ int main(void)
         cmocka_unit_test(hot_prefixes_go_first),
         cmocka_unit_test(prefill_keeps_the_pace),
         cmocka_unit_test(batch_steps_give_way),
+        cmocka_unit_test(a_crowd_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
