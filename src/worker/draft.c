@@ -24,22 +24,23 @@
 #define SHAPE        0.76
 #define DRIFT        0.01 /* of the level with one sample */
 #define STALE_STEPS  200
-#define MARGIN       1.08
+#define MARGIN       1.12
 #define LEAST_CHANCE 0.05 /* rows less likely than that to count are not looked at */
 #define PRIOR        3.0f /* trials that the odds of all branches count for in one */
 #define MEMORY       48.0f
 #define MEMORY_ALL   400.0f
-#define FUSE         0.01
-#define CREDIT_START 10.0
-#define CREDIT_MOST  30.0
+#define FUSE         0.007
+#define DOUBT        0.93 /* of what was won: costs are known no better */
+#define CREDIT_START 6.0
+#define CREDIT_MOST  20.0
 #define BACKOFF_MOST 64
 
 /* The match lengths at which the bands begin, and what it is believed to be worth before anything was seen. */
 static const struct {
     unsigned from;
     float chance;
-} START[DRAFT_BANDS] = {{0, 0.3f},  {3, 0.4f},   {4, 0.6f},   {6, 0.7f},
-                        {8, 0.82f}, {12, 0.92f}, {16, 0.96f}, {LIMIT_LOOKUP_MATCH, 0.98f}};
+} START[DRAFT_BANDS] = {{0, 0.3f},  {3, 0.45f},  {4, 0.65f},  {6, 0.75f},
+                        {8, 0.85f}, {12, 0.94f}, {16, 0.97f}, {LIMIT_LOOKUP_MATCH, 0.985f}};
 
 static unsigned band_of(unsigned matched)
 {
@@ -51,10 +52,12 @@ static unsigned band_of(unsigned matched)
 
 /* ---- costs ---- */
 
+static const unsigned KNOTS[DRAFT_KNOTS] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, LIMIT_DRAFT_ROWS};
+
 static unsigned knot_of(unsigned rows)
 {
     unsigned knot = 0;
-    while (knot + 1 < DRAFT_KNOTS && rows * rows > 2u << 2 * knot) /* nearest on a logarithmic scale */
+    while (knot + 1 < DRAFT_KNOTS && rows * rows > KNOTS[knot] * KNOTS[knot + 1]) /* the nearest by its ratio */
         knot++;
     return knot;
 }
@@ -72,26 +75,27 @@ static double believed(const struct draft_knot *knot)
     return knot->count > 0 ? sorted[(knot->count - 1) / 2] : 1;
 }
 
-/* The ratio at 2^at rows: between the measured knots around it, and that of the nearest outside them. */
-static double ratio_at(const struct draft_governor *governor, double at)
+/* The ratio at so many rows: between the measured knots around it, and that of the nearest outside them. */
+static double ratio_at(const struct draft_governor *governor, unsigned rows)
 {
     const struct draft_knot *knots = governor->knots;
     int left = -1, right = -1;
     for (int i = 0; i < DRAFT_KNOTS; i++) {
-        if (knots[i].count > 0 && i <= at)
+        if (knots[i].count > 0 && KNOTS[i] <= rows)
             left = i;
         else if (knots[i].count > 0 && right < 0)
             right = i;
     }
     if (left < 0 || right < 0)
         return left < 0 && right < 0 ? 1 : knots[left < 0 ? right : left].ratio;
-    return knots[left].ratio + (knots[right].ratio - knots[left].ratio) * (at - left) / (right - left);
+    double part = (double)(rows - KNOTS[left]) / (KNOTS[right] - KNOTS[left]);
+    return knots[left].ratio + part * (knots[right].ratio - knots[left].ratio);
 }
 
 static void draw_costs(struct draft_governor *governor)
 {
     for (unsigned n = 1; n <= LIMIT_DRAFT_ROWS; n++) {
-        double cost = ratio_at(governor, log2(n)) * pow(n, SHAPE);
+        double cost = ratio_at(governor, n) * pow(n, SHAPE);
         governor->cost[n] = cost > governor->cost[n - 1] ? cost : governor->cost[n - 1];
     }
 }
@@ -139,7 +143,7 @@ void draft_note_step(struct draft_governor *governor, unsigned streams, unsigned
     if (governor->level <= 0)
         governor->level = seconds / pow(rows, SHAPE);
     double spent = governor->cost[rows], plain = governor->cost[streams];
-    double won = (rows > streams ? plain * tokens / streams - spent : 0) + FUSE * spent;
+    double won = (rows > streams ? DOUBT * plain * tokens / streams - spent : 0) + FUSE * spent;
     double credit = governor->credit + won / governor->cost[1];
     governor->credit = credit < CREDIT_MOST ? credit : CREDIT_MOST;
     learn_cost(governor, rows, seconds);

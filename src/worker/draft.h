@@ -9,9 +9,9 @@
 
 #include "base/limits.h"
 
-#define DRAFT_BANDS   8 /* of match lengths */
-#define DRAFT_KNOTS   7 /* of the curve of costs: 2^0 .. LIMIT_DRAFT_ROWS */
-#define DRAFT_SAMPLES 7 /* of one knot */
+#define DRAFT_BANDS   8  /* of match lengths */
+#define DRAFT_KNOTS   12 /* of the curve of costs */
+#define DRAFT_SAMPLES 7  /* of one knot */
 
 /* What a branch's guesses have been worth. Zero-initialise. */
 struct draft_record {
@@ -31,7 +31,7 @@ struct draft_knot {
 struct draft_governor {
     bool eager;   /* every match, at full length, whatever it costs: for tests */
     double level; /* seconds of a lone row, as all knots together have it now; 0: nothing was measured yet */
-    struct draft_knot knots[DRAFT_KNOTS]; /* at 1, 2, 4 .. rows */
+    struct draft_knot knots[DRAFT_KNOTS]; /* from one row to LIMIT_DRAFT_ROWS */
     double cost[LIMIT_DRAFT_ROWS + 1];    /* of a step, by its rows, in units of level */
     double credit;                        /* steps of one row that guesses may lose before they have won any */
     struct draft_record all;              /* of all branches: what a new one is taken for */
