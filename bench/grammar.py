@@ -65,7 +65,7 @@ def start(inferd, model):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    process = subprocess.Popen([inferd, "worker", "--model", model, "--listen", f"127.0.0.1:{port}", "--threads", "1"],
+    process = subprocess.Popen([inferd, "worker", "--model", model, "--listen", f"127.0.0.1:{port}", "--threads", "1", "--lookup", "off"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         try:
