@@ -106,6 +106,13 @@
 #define LIMIT_STALL_STEP_MS      100         /* prefill added to a step of running decodes */
 #define LIMIT_PREFILL_PIECE      256         /* tokens of it at most */
 #define LIMIT_SIBLING_TOKENS     32          /* a shorter common prefix is not worth waiting for */
+#define LIMIT_RETRY_AFTER_MS     1000        /* told to clients that meet a full queue */
+#define LIMIT_GRAMMAR_DEPTH      128         /* parentheses in a GBNF text */
+#define LIMIT_TELL_LOAD_MS       250         /* between two words of a worker about how busy it is */
+#define LIMIT_TUNE_IDLE_MS       5000        /* without work until a worker measures its attention */
+#define LIMIT_TUNE_LOOK_MS       500         /* between two looks whether it has any */
+#define LIMIT_SCHEMA_DEPTH       32          /* nesting of a JSON schema */
+#define LIMIT_SEQUENCES          256         /* sequences in one context (llama.cpp's own maximum) */
 #define LIMIT_PREFILL_LEAST      6           /* tokens of it at least */
 #define LIMIT_PREFILL_BURST      64          /* so many at once beside running decodes that had none for a while */
 #define LIMIT_STREAMS_HELD       4 /* clients with more streams slow down while another client's prompt is read */
@@ -227,6 +234,8 @@
 #define LIMIT_GGUF_ARRAY   (64u << 20) /* elements */
 #define LIMIT_GGUF_SHARDS  1024
 #define LIMIT_GGUF_SHOWN   (1u << 20) /* a text that is handed out, such as the chat template */
+#define LIMIT_GGUF_LENGTH  (1u << 20) /* a number of the model's shape; larger ones are taken for this */
+#define LIMIT_LAYERS       512        /* of a model (llama.cpp's own maximum) */
 
 /* Ollama's API (api/ollama) */
 #define LIMIT_OLLAMA_PULL_MS 100         /* between two looks at a download that is waited for */

@@ -12,7 +12,7 @@
 #include "base/json_write.h"
 #include "conf/conf.h"
 #include "instance/evict.h"
-#include "instance/model.h"
+#include "instance/memory.h"
 
 static const struct cli_option options[] = {{"config", 'c', "FILE", "read this file after the usual ones"},
                                             {"json", 0, NULL, "print JSON for scripts"},
@@ -102,7 +102,7 @@ static void check_folder(struct report *r, const char *what, const char *path, b
 
 static void check_model(struct report *r, const struct model *m, const struct conf *conf)
 {
-    uint64_t need = model_memory_estimate(m, model_context(m, conf)), have = evict_memory_available();
+    uint64_t need = memory_estimate(m, model_context(m, conf), conf), have = evict_memory_available();
     char a[16], b[16];
     if (m->problem.code != ERR_NONE)
         say(r, BAD, "model", "%s: %s", m->id, m->problem.message);

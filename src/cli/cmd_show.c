@@ -1,6 +1,7 @@
 #include "cli/api_client.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/show_fit.h"
 
 #include <sys/stat.h>
 
@@ -8,7 +9,40 @@
 #include "base/mem.h"
 #include "registry/gguf.h"
 
-static const struct cli_option options[] = {CLI_OPTION_URL, CLI_OPTION_JSON, {.name = NULL}};
+static const struct cli_option options[] = {
+    CLI_OPTION_URL,
+    CLI_OPTION_JSON,
+    {"fit", 0, NULL, "what memory it takes here, and whether it fits; asks no server"},
+    {"context-size", 0, "N", "with --fit: tokens of the context; default: as configured"},
+    {"config", 'c', "FILE", "with --fit: read this file after the usual ones"},
+    {.name = NULL}};
+
+struct flags {
+    struct cli_common common;
+    bool fit;
+    unsigned context; /* 0: as configured */
+    const char *config;
+};
+
+static bool on_option(void *arg, const char *name, const char *value)
+{
+    struct flags *flags = arg;
+    uint64_t number;
+    if (strcmp(name, "fit") == 0) {
+        flags->fit = true;
+    } else if (strcmp(name, "config") == 0) {
+        flags->config = value;
+    } else if (strcmp(name, "context-size") == 0) {
+        if (!str_u64(str_from(value), INT32_MAX, &number) || number == 0) {
+            fprintf(stderr, "inferd show: --context-size %s: say a number of tokens\n", value);
+            return false;
+        }
+        flags->context = (unsigned)number;
+    } else {
+        return cli_common_option(&flags->common, name, value);
+    }
+    return true;
+}
 
 static void print_text(const char *label, const char *value)
 {
@@ -27,7 +61,7 @@ static int show_file(const char *path)
 {
     struct gguf g;
     struct err err;
-    char text[16];
+    char text[16], advice[SHOW_ADVICE_SIZE];
     if (!gguf_read(path, &g, &err))
         return cli_fail(&err);
     printf("%s\n", path);
@@ -41,6 +75,7 @@ static int show_file(const char *path)
     print_number("layers", g.block_count);
     print_text("KV per token", cli_bytes((double)gguf_kv_bytes_per_token(&g), text));
     print_text("chat template", g.has_chat_template ? "yes" : "no");
+    print_text("speed here", show_advice(&g, advice));
     return EXIT_OK;
 }
 
@@ -89,17 +124,20 @@ static int show_named(const struct cli_common *common, const char *name)
 
 static int run(const struct cli_command *command, int argc, char **argv)
 {
-    struct cli_common common = {0};
+    struct flags flags = {0};
+    const struct cli_common *common = &flags.common;
     struct stat info;
     int status;
-    int at = cli_parse(command, argc, argv, cli_common_option, &common, &status);
+    int at = cli_parse(command, argc, argv, on_option, &flags, &status);
     if (at < 0)
         return status;
     if (at != argc - 1)
         return cli_usage(command, "name one model or file");
-    if (!common.url && !common.json && strchr(argv[at], '.') && stat(argv[at], &info) == 0)
+    if (flags.fit)
+        return show_fit(argv[at], flags.context, flags.config, common->json);
+    if (!common->url && !common->json && strchr(argv[at], '.') && stat(argv[at], &info) == 0)
         return show_file(argv[at]);
-    return show_named(&common, argv[at]);
+    return show_named(common, argv[at]);
 }
 
 const struct cli_command cmd_show = {"show", "MODEL", "describe a model or a GGUF file", NULL, options, run};

@@ -111,10 +111,19 @@ static void read_load(struct child *c, const char *line)
     c->events.on_load(c->arg, &load);
 }
 
+static void read_memory(struct child *c, const char *line)
+{
+    unsigned long long weights, kv, compute;
+    if (sscanf(line, "%llu %llu %llu", &weights, &kv, &compute) == 3)
+        c->events.on_memory(c->arg, &(struct worker_memory){.weights = weights, .kv = kv, .compute = compute});
+}
+
 static void on_line(struct child *c, char *line)
 {
     if (strncmp(line, "progress ", 9) == 0) {
         c->events.on_progress(c->arg, strtof(line + 9, NULL));
+    } else if (strncmp(line, "memory ", 7) == 0) {
+        read_memory(c, line + 7);
     } else if (strcmp(line, "ready") == 0) {
         c->events.on_ready(c->arg);
     } else if (strncmp(line, "load ", 5) == 0) {

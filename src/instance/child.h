@@ -23,8 +23,14 @@ struct worker_load {
     uint64_t generated, steps;           /* tokens and decode steps since its start */
 };
 
+/* What a worker has reserved, bytes; said once, before it is ready. */
+struct worker_memory {
+    uint64_t weights, kv, compute;
+};
+
 struct child_events {
     void (*on_progress)(void *arg, float fraction);
+    void (*on_memory)(void *arg, const struct worker_memory *memory);
     void (*on_ready)(void *arg);
     void (*on_load)(void *arg, const struct worker_load *load);
     void (*on_error)(void *arg, const struct err *err); /* the child's own words; its end follows */

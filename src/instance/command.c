@@ -82,6 +82,8 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_choice(a, "--kv-type", "f16 f32 bf16 q8_0 q4_0", conf->kv_type);
     option_choice(a, "--lookup", "auto off", conf->lookup);
     option_choice(a, "--flash-attention", "auto on off", conf->flash_attention);
+    if (conf->tune_attention)
+        option(a, "--tune-dir", arena_printf(a->arena, "%s/" MODEL_TUNED_FOLDER, conf->state_dir));
     option_number(a, "--kv-memory-mb", conf->kv_memory_mb, -1);
     option_number(a, "--kv-disk-mb", conf->kv_disk_mb, -1);
     if (conf->kv_disk_mb > 0)

@@ -19,6 +19,7 @@
 #include "instance/evict.h"
 #include "instance/flag_check.h"
 #include "instance/instance_private.h"
+#include "instance/memory.h"
 #include "instance/load.h"
 #include "instance/node.h"
 #include "instance/orphan.h"
@@ -410,7 +411,7 @@ struct instance *instance_of_model(struct instances *all, const struct model *m)
         mem_free(i->path);
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
-        i->memory_estimate = model_memory_estimate(m, load_context(i, m));
+        i->memory_estimate = memory_estimate(m, load_context(i, m), all->conf);
         i->policy = (struct policy){.auto_restart = true,
                                     .on_demand = true,
                                     .pinned = load_pinned(i, m),

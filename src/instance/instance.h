@@ -110,9 +110,10 @@ struct instance_status {
     int pid;                 /* 0: no process */
     int port;                /* 0: none, or a Unix socket */
     const struct instance_counters *counters;
-    struct worker_load load; /* of our own workers, as of some hundred milliseconds ago */
-    struct err problem;      /* of the last failed start or crash */
-    uint64_t trouble_ms;     /* clock_ms() of the last of these, also when it has been well since; 0: never */
+    struct worker_load load;       /* of our own workers, as of some hundred milliseconds ago */
+    struct worker_memory reserved; /* by our own workers; all 0 before they are ready */
+    struct err problem;            /* of the last failed start or crash */
+    uint64_t trouble_ms;           /* clock_ms() of the last of these, also when it has been well since; 0: never */
 };
 
 /* Sums over all running workers of ours; generated also counts those that have ended. */

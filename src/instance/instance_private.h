@@ -49,7 +49,8 @@ struct instance {
     struct probe *probe;
     int port; /* of the last start; 0: none */
     float progress;
-    struct worker_load load; /* of our own workers */
+    struct worker_load load;     /* of our own workers */
+    struct worker_memory memory; /* of these, too; 0: not said yet */
     struct err problem;
     unsigned crashes, grace_ms;
     uint64_t memory_estimate, memory_at_stop;

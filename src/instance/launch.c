@@ -13,6 +13,7 @@
 #include "instance/command.h"
 #include "instance/flag_check.h"
 #include "instance/instance_private.h"
+#include "instance/memory.h"
 #include "instance/port.h"
 #include "instance/probe.h"
 #include "obs/log.h"
@@ -56,6 +57,12 @@ static void on_child_load(void *arg, const struct worker_load *load)
     struct instance *i = arg;
     i->all->generated += load->generated - i->load.generated;
     i->load = *load;
+}
+
+static void on_child_memory(void *arg, const struct worker_memory *memory)
+{
+    struct instance *i = arg;
+    i->memory = *memory;
 }
 
 static void on_ready(void *arg)
@@ -262,6 +269,7 @@ static const char *health_of(const struct instance *i)
 static void spawn(struct instance *i)
 {
     static const struct child_events model_events = {.on_progress = on_child_progress,
+                                                     .on_memory = on_child_memory,
                                                      .on_ready = on_ready,
                                                      .on_load = on_child_load,
                                                      .on_error = on_child_error,
@@ -313,8 +321,7 @@ static void prepared(struct loop_job *job)
     i->all->jobs--;
     i->fake = false;
     if (p->readable) {
-        struct model model = {.gguf = p->gguf};
-        i->memory_estimate = model_memory_estimate(&model, model_context(&model, i->all->conf));
+        i->memory_estimate = memory_estimate_named(&p->gguf, i->options.backend_options, i->all->conf);
         if (strcmp(p->gguf.architecture, "fake") == 0 && strcmp(i->options.backend->type, "worker") == 0) {
             i->fake = true;
             mem_free(i->path);
@@ -370,6 +377,7 @@ static void remove_container(struct instance *i)
 void launch_drop(struct instance *i)
 {
     i->load = (struct worker_load){0};
+    i->memory = (struct worker_memory){0};
     probe_free(i->probe);
     i->probe = NULL;
     router_forget(i);

@@ -2,6 +2,8 @@
  * only `force` may ask for, since it ends what others are using. Settings of its life apply at once. */
 #include "instance/load.h"
 
+#include "instance/memory.h"
+
 uint64_t load_context(const struct instance *i, const struct model *m)
 {
     return i->settings.context_size > 0 ? (uint64_t)i->settings.context_size : model_context(m, i->all->conf);
@@ -69,7 +71,7 @@ void instances_load(struct instances *all, const struct model *model, const stru
     }
     if (i->kind == KIND_IMPLICIT && runs && differs) {
         i->grace_ms = grace_ms;
-        i->memory_estimate = model_memory_estimate(model, load_context(i, model));
+        i->memory_estimate = memory_estimate(model, load_context(i, model), all->conf);
         instance_fire(i, EVENT_RESTART);
     }
     instances_acquire(all, model, arena, on_lease, arg);

@@ -8,12 +8,11 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/engine_sizes.h"
 #include "base/json_write.h"
 #include "base/mem.h"
+#include "conf/tuned.h"
 #include "obs/log.h"
-
-#define COMPUTE_BYTES       (96u << 20) /* buffers of llama.cpp for a micro-batch of 512, small models */
-#define CONTEXT_DEFAULT_MAX 8192
 
 struct walk {
     struct model_catalogue *catalogue;
@@ -213,6 +212,16 @@ static void make_unique(struct model_catalogue *c)
     qsort(c->models, c->count, sizeof *c->models, by_id);
 }
 
+void model_read_tuned(struct model *m, const struct conf *conf)
+{
+    char dir[4096], path[4096];
+    struct tuned tuned;
+    if (!conf->tune_attention || m->upstream || m->problem.code != ERR_NONE)
+        return;
+    snprintf(dir, sizeof dir, "%s/" MODEL_TUNED_FOLDER, conf->state_dir);
+    m->plain_attention = tuned_path(dir, m->path, path, sizeof path) && tuned_read(path, &tuned) && !tuned.flash;
+}
+
 struct model_catalogue *model_catalogue_scan(const struct conf *conf, const struct model_catalogue *previous)
 {
     struct model_catalogue *c = mem_calloc(1, sizeof *c);
@@ -228,8 +237,10 @@ struct model_catalogue *model_catalogue_scan(const struct conf *conf, const stru
             consider(&w, m->file, m->name);
     if (c->count)
         make_unique(c);
-    for (size_t i = 0; i < c->count; i++)
+    for (size_t i = 0; i < c->count; i++) {
         c->models[i].overrides = conf_model_find(conf, str_from(c->models[i].id));
+        model_read_tuned(&c->models[i], conf);
+    }
     c->scanned_ms = clock_ms();
     return c;
 }
@@ -325,18 +336,11 @@ void model_not_found(const struct model_catalogue *c, struct str name, struct er
     mem_free(ids);
 }
 
-/* ---- memory ---- */
-
 uint64_t model_context(const struct model *m, const struct conf *conf)
 {
     int64_t wanted = m->overrides && m->overrides->context_size >= 0 ? m->overrides->context_size : conf->context_size;
     if (wanted > 0)
         return (uint64_t)wanted;
-    uint64_t trained = m->gguf.context_length ? m->gguf.context_length : CONTEXT_DEFAULT_MAX;
-    return trained < CONTEXT_DEFAULT_MAX ? trained : CONTEXT_DEFAULT_MAX;
-}
-
-uint64_t model_memory_estimate(const struct model *m, uint64_t context)
-{
-    return m->gguf.tensor_bytes + gguf_kv_bytes_per_token(&m->gguf) * context + COMPUTE_BYTES;
+    uint64_t trained = m->gguf.context_length ? m->gguf.context_length : ENGINE_CONTEXT;
+    return trained < ENGINE_CONTEXT ? trained : ENGINE_CONTEXT;
 }

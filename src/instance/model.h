@@ -21,6 +21,7 @@ struct model {
     uint64_t first_bytes;
     const struct conf_model *overrides; /* or NULL */
     const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
+    bool plain_attention;               /* measured as the faster one here (conf/tuned.h) */
     struct err problem;                 /* code ERR_NONE, or why it cannot be loaded */
 };
 
@@ -45,9 +46,10 @@ const struct model *model_find(const struct model_catalogue *catalogue, struct s
 /* ERR_MODEL_NOT_FOUND for name, with the nearest ids in message and details. */
 void model_not_found(const struct model_catalogue *catalogue, struct str name, struct err *ret_err);
 
-/* Bytes a worker will take for it: weights, KV cache of context tokens, compute buffers. An estimate from the header.
- */
-uint64_t model_memory_estimate(const struct model *model, uint64_t context);
+#define MODEL_TUNED_FOLDER "tune" /* in state_dir: what was measured of models */
+
+/* Fills plain_attention from there. Blocking. */
+void model_read_tuned(struct model *model, const struct conf *conf);
 
 /* Context of one sequence under this configuration (the worker's own rule, see worker/engine_llama.c). */
 uint64_t model_context(const struct model *model, const struct conf *conf);

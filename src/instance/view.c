@@ -69,6 +69,7 @@ void instance_status(const struct instance *i, struct instance_status *ret_statu
                                  .port = i->child ? i->port : 0,
                                  .counters = &i->counters,
                                  .load = i->load,
+                                 .reserved = i->memory,
                                  .problem = i->problem,
                                  .trouble_ms = i->trouble_ms};
 }

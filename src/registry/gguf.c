@@ -1,6 +1,6 @@
 /* Keys we do not know are skipped by their type; arrays of strings (a vocabulary of 262 144) are walked, not stored.
  * Tensor descriptions are only summed up. */
-#include "registry/gguf_cursor.h"
+#include "registry/gguf_shape.h"
 
 #define MAX_DIMENSIONS    4
 #define DEFAULT_ALIGNMENT 32
@@ -25,24 +25,25 @@ static const struct wanted {
     {"split.no", WANT_NUMBER, offsetof(struct gguf, split_number)},
     {"split.count", WANT_NUMBER, offsetof(struct gguf, split_count)},
     {".context_length", WANT_NUMBER, offsetof(struct gguf, context_length)},
-    {".embedding_length", WANT_NUMBER, offsetof(struct gguf, embedding_length)},
-    {".block_count", WANT_NUMBER, offsetof(struct gguf, block_count)},
-    {".attention.head_count", WANT_NUMBER, offsetof(struct gguf, head_count)},
-    {".attention.head_count_kv", WANT_NUMBER, offsetof(struct gguf, head_count_kv)},
-    {".attention.key_length", WANT_NUMBER, offsetof(struct gguf, key_length)},
-    {".attention.value_length", WANT_NUMBER, offsetof(struct gguf, value_length)},
 };
 
 struct header {
     struct gguf *gguf;
+    struct gguf_said said;
     uint64_t alignment;
     uint64_t file_type; /* UINT64_MAX: not said */
 };
 
-static const struct wanted *find_wanted(const struct gguf *g, const char *key)
+/* What follows the architecture's name, with its dot; "" when key does not begin with it. */
+static const char *behind_architecture(const struct gguf *g, const char *key)
 {
     size_t arch = strlen(g->architecture);
-    const char *behind = arch && strncmp(key, g->architecture, arch) == 0 ? key + arch : "";
+    return arch && strncmp(key, g->architecture, arch) == 0 ? key + arch : "";
+}
+
+static const struct wanted *find_wanted(const struct gguf *g, const char *key)
+{
+    const char *behind = behind_architecture(g, key);
     for (size_t i = 0; i < sizeof wanted_keys / sizeof *wanted_keys; i++) {
         const struct wanted *w = &wanted_keys[i];
         if (strcmp(*w->key == '.' ? behind : key, w->key) == 0)
@@ -101,6 +102,9 @@ static bool read_pair(struct gguf_cursor *c, struct header *h)
         return gguf_take_number(c, 4, &h->file_type);
     if (type == BOOL && str_ends(str_from(key), STR(".attention.causal")))
         return read_causal(c, h);
+    bool taken;
+    if (!gguf_said_take(c, &h->said, behind_architecture(h->gguf, key), type, &taken) || taken)
+        return taken;
     const struct wanted *w = find_wanted(h->gguf, key);
     return w ? read_wanted(c, h, w, type) : gguf_skip_value(c, type);
 }
@@ -120,26 +124,34 @@ static const struct tensor_type {
     {"I16", 1, 2},      {"I32", 1, 4},        {"I64", 1, 8},       {"F64", 1, 8},        {"IQ1_M", 256, 56},
     {"BF16", 1, 2},     {"", 0, 0},           {"", 0, 0},          {"", 0, 0},           {"TQ1_0", 256, 54},
     {"TQ2_0", 256, 66}, {"", 0, 0},           {"", 0, 0},          {"", 0, 0},           {"MXFP4", 32, 17},
+    {"NVFP4", 64, 36},  {"Q1_0", 128, 18},    {"Q2_0", 64, 18},
 };
 #define TENSOR_TYPES (sizeof tensor_types / sizeof *tensor_types)
+_Static_assert(TENSOR_TYPES == GGUF_TYPES, "one row a type");
+
+const char *gguf_tensor_type(unsigned type)
+{
+    return tensor_types[type].name;
+}
 
 struct tensors {
     uint64_t end;                    /* of the data section, relative to its start */
     uint64_t elements[TENSOR_TYPES]; /* a type */
 };
 
-static bool take_elements(struct gguf_cursor *c, uint64_t *ret_elements)
+static bool take_elements(struct gguf_cursor *c, uint64_t *ret_sizes, uint64_t *ret_elements)
 {
-    uint64_t dimensions, size;
+    uint64_t dimensions;
     *ret_elements = 1;
     if (!gguf_take_number(c, 4, &dimensions))
         return false;
     if (dimensions > MAX_DIMENSIONS)
         return gguf_broken(c, "a tensor has more than four dimensions");
     for (uint64_t i = 0; i < dimensions; i++) {
-        if (!gguf_take_number(c, 8, &size))
+        if (!gguf_take_number(c, 8, &ret_sizes[i]))
             return false;
-        if (size == 0 || __builtin_mul_overflow(*ret_elements, size, ret_elements) || *ret_elements > INT64_MAX)
+        if (ret_sizes[i] == 0 || __builtin_mul_overflow(*ret_elements, ret_sizes[i], ret_elements) ||
+            *ret_elements > INT64_MAX)
             return gguf_broken(c, "a tensor has an impossible shape");
     }
     return true;
@@ -147,9 +159,10 @@ static bool take_elements(struct gguf_cursor *c, uint64_t *ret_elements)
 
 static bool read_tensor(struct gguf_cursor *c, struct header *h, struct tensors *sum)
 {
-    uint64_t elements, type, offset, bytes, end;
-    if (!gguf_skip_string(c) || !take_elements(c, &elements) || !gguf_take_number(c, 4, &type) ||
-        !gguf_take_number(c, 8, &offset))
+    char name[GGUF_KEY_SIZE];
+    uint64_t sizes[MAX_DIMENSIONS] = {1, 1, 1, 1}, elements, type, offset, bytes, end;
+    if (!gguf_take_string(c, name, sizeof name) || !take_elements(c, sizes, &elements) ||
+        !gguf_take_number(c, 4, &type) || !gguf_take_number(c, 8, &offset))
         return false;
     h->gguf->parameters += elements;
     if (type >= TENSOR_TYPES || tensor_types[type].bytes == 0)
@@ -160,6 +173,7 @@ static bool read_tensor(struct gguf_cursor *c, struct header *h, struct tensors 
         __builtin_add_overflow(offset, bytes, &end))
         return gguf_broken(c, "a tensor lies beyond any file");
     h->gguf->tensor_bytes += bytes;
+    gguf_shape_tensor(&h->gguf->shape, name, sizes, type, bytes);
     if (end > sum->end)
         sum->end = end;
     return true;
@@ -218,6 +232,9 @@ static bool read_header(struct gguf_cursor *c, struct gguf *gguf)
     gguf->tensor_count = (uint32_t)tensors;
     gguf->is_projector = strcmp(gguf->architecture, "clip") == 0;
     name_quantization(&h, &sum);
+    gguf->embedding_length = h.said.numbers[SHAPE_EMBEDDING];
+    gguf->block_count = h.said.numbers[SHAPE_LAYERS];
+    gguf_shape_finish(&gguf->shape, &h.said);
     return check_data(c, &h, &sum);
 }
 
@@ -238,10 +255,5 @@ bool gguf_read(const char *path, struct gguf *ret_gguf, struct err *err)
 
 uint64_t gguf_kv_bytes_per_token(const struct gguf *g)
 {
-    if (!g->head_count || !g->block_count)
-        return 0;
-    uint64_t head = g->embedding_length / g->head_count;
-    uint64_t kv_heads = g->head_count_kv ? g->head_count_kv : g->head_count;
-    uint64_t key = g->key_length ? g->key_length : head, value = g->value_length ? g->value_length : head;
-    return (uint64_t)g->block_count * kv_heads * (key + value) * 2;
+    return (g->shape.key_elements + g->shape.value_elements) * 2;
 }

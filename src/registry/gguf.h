@@ -11,7 +11,26 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define GGUF_TEXT 128
+#define GGUF_TEXT  128
+#define GGUF_TYPES 43 /* tensor types there are numbers for */
+
+/* What memory is computed from; elements are of one token unless said otherwise. Zero: there is none, or the header
+ * does not say. */
+struct gguf_shape {
+    uint64_t vocabulary, embedding;        /* tokens; elements between layers */
+    uint64_t key_elements, value_elements; /* kept in the cache, all layers together */
+    uint64_t attention_layers;             /* that keep keys */
+    uint64_t state_elements;               /* of one sequence, all recurrent layers together; 32 bits each */
+    uint64_t heads, queries, keys, values; /* of the widest layer */
+    uint64_t feed_forward;                 /* of the widest layer without experts */
+    uint64_t experts_used, expert_feed_forward;
+    uint64_t inner;                    /* of recurrent layers */
+    bool slides;                       /* some layers attend to a window only */
+    bool has_output;                   /* false: the embedding's matrix serves as the output, too */
+    unsigned embedding_type;           /* tensor type */
+    uint64_t embedding_bytes;          /* of all tokens */
+    uint64_t matrix_bytes[GGUF_TYPES]; /* by tensor type: what every token is multiplied with */
+};
 
 struct gguf {
     char architecture[GGUF_TEXT];
@@ -21,12 +40,16 @@ struct gguf {
     uint64_t parameters;          /* elements of all tensors of this file */
     uint64_t tensor_bytes;        /* of this file */
     uint64_t file_bytes;
-    uint32_t context_length, embedding_length, block_count, head_count, head_count_kv, key_length, value_length;
+    uint32_t context_length, embedding_length, block_count;
     uint32_t split_number, split_count; /* split_count 0 or 1: a single file */
     uint32_t tensor_count;
     bool has_chat_template, has_fim, causal; /* causal false: an encoder for embeddings */
     bool is_projector;                       /* general.architecture clip: a part of a vision model, no model itself */
+    struct gguf_shape shape;
 };
+
+/* "Q4_1"; "" for a number without a name. type is below GGUF_TYPES. */
+const char *gguf_tensor_type(unsigned type);
 
 /* Reads path's header. false: ERR_MODEL_LOAD_FAILED naming the file and what is wrong with it (also when the file is
  * shorter than its tensors need), or ERR_IO. */

@@ -106,15 +106,19 @@ bool gguf_skip_string(struct gguf_cursor *c)
     return gguf_skip(c, length);
 }
 
-static bool skip_array(struct gguf_cursor *c)
+bool gguf_take_array(struct gguf_cursor *c, uint64_t *ret_type, uint64_t *ret_count)
 {
-    uint64_t type, count;
-    if (!gguf_take_number(c, 4, &type) || !gguf_take_number(c, 8, &count))
+    if (!gguf_take_number(c, 4, ret_type) || !gguf_take_number(c, 8, ret_count))
         return false;
-    if (type >= VALUE_TYPES || type == ARRAY)
+    if (*ret_type >= VALUE_TYPES || *ret_type == ARRAY)
         return gguf_broken(c, "an array has an unknown element type");
-    if (count > LIMIT_GGUF_ARRAY)
+    if (*ret_count > LIMIT_GGUF_ARRAY)
         return gguf_broken(c, "an array is too long");
+    return true;
+}
+
+bool gguf_skip_elements(struct gguf_cursor *c, uint64_t type, uint64_t count)
+{
     if (type != STRING)
         return gguf_skip(c, count * gguf_value_sizes[type]);
     for (uint64_t i = 0; i < count; i++)
@@ -125,9 +129,10 @@ static bool skip_array(struct gguf_cursor *c)
 
 bool gguf_skip_value(struct gguf_cursor *c, uint64_t type)
 {
-    if (type == STRING)
-        return gguf_skip_string(c);
-    return type == ARRAY ? skip_array(c) : gguf_skip(c, gguf_value_sizes[type]);
+    uint64_t element, count;
+    if (type == ARRAY)
+        return gguf_take_array(c, &element, &count) && gguf_skip_elements(c, element, count);
+    return gguf_skip_elements(c, type, 1);
 }
 
 bool gguf_is_integer(uint64_t type)

@@ -31,6 +31,9 @@ bool gguf_take_number(struct gguf_cursor *c, unsigned bytes, uint64_t *ret);
 bool gguf_take_string(struct gguf_cursor *c, char *out, size_t size);
 bool gguf_skip_string(struct gguf_cursor *c);
 bool gguf_skip_value(struct gguf_cursor *c, uint64_t type); /* type < VALUE_TYPES */
+/* What an array begins with; its elements follow. */
+bool gguf_take_array(struct gguf_cursor *c, uint64_t *ret_type, uint64_t *ret_count);
+bool gguf_skip_elements(struct gguf_cursor *c, uint64_t type, uint64_t count); /* type < VALUE_TYPES, no ARRAY */
 bool gguf_is_integer(uint64_t type);
 /* What the file begins with. */
 bool gguf_take_counts(struct gguf_cursor *c, uint64_t *ret_tensors, uint64_t *ret_pairs);

@@ -1,6 +1,6 @@
 /* The engine: two opaque nouns, a loaded model and its numbered sequences, behind a table of functions with two
  * implementations (engine_llama, engine_fake). The scheduler above knows nothing of llama.cpp, and nothing but
- * engine_llama.c and chat_shim.cpp includes its headers.
+ * engine_llama.c, the shims and tune.c includes its headers.
  *
  * Threads: vocabulary functions may be called from any thread; everything else only from the decode thread. */
 #ifndef WORKER_ENGINE_H
@@ -28,6 +28,14 @@ enum engine_pooling {
 
 enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_ON, ENGINE_FLASH_OFF };
 
+/* How the kind of attention was chosen, and what was measured when it was. */
+enum engine_attention_source { ENGINE_ATTENTION_DEFAULT, ENGINE_ATTENTION_FORCED, ENGINE_ATTENTION_MEASURED };
+struct engine_attention {
+    enum engine_attention_source source;                                 /* DEFAULT: llama.cpp's own choice */
+    bool flash;                                                          /* not of DEFAULT */
+    double decode_tps_on, decode_tps_off, prompt_tps_on, prompt_tps_off; /* of MEASURED: tokens a second */
+};
+
 struct engine_lora {
     const char *path; /* a GGUF file that is an adapter for the model */
     float scale;
@@ -42,7 +50,8 @@ struct engine_config {
     unsigned threads;      /* 0: the cores this process may use */
     int gpu_layers;        /* -1: as many as fit */
     enum engine_flash flash;
-    const char *kv_type; /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
+    const char *tune_dir; /* where a measured choice may be kept that flash AUTO takes (see tune.h); or NULL */
+    const char *kv_type;  /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
     bool memory_map, memory_lock;
     struct engine_lora loras[LIMIT_LORAS];
     unsigned lora_count;
@@ -63,15 +72,17 @@ struct engine_info {
     const char *chat_template;   /* Jinja source or "" */
     const char *rerank_template; /* a text with {query} and {document}, or "" */
     const char *bos_text, *eos_text;
-    uint64_t weight_bytes, parameters, state_bytes; /* state_bytes: KV and compute buffers */
-    unsigned vocabulary;                            /* tokens: the length of a row of logits */
-    unsigned context;                               /* cells shared by all sequences */
-    unsigned context_sequence;                      /* tokens one sequence may hold */
+    uint64_t weight_bytes, parameters;
+    uint64_t kv_bytes, compute_bytes; /* as the engine has reserved them; 0: it cannot say */
+    unsigned vocabulary;              /* tokens: the length of a row of logits */
+    unsigned context;                 /* cells shared by all sequences */
+    unsigned context_sequence;        /* tokens one sequence may hold */
     unsigned context_train;
     unsigned embedding_size;
     unsigned sequences; /* that decode at once */
     unsigned holders;   /* sequence ids there are: the rest hold prefixes; at least sequences */
     unsigned batch, ubatch, threads;
+    struct engine_attention attention;
     unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos, add_sep;

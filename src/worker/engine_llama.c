@@ -7,7 +7,8 @@
  * that second context.
  *
  * Opening does nothing that the first token does not need (no warm-up, no second context, no measurement): the time
- * from spawn to first token is part of the contract.
+ * from spawn to first token is part of the contract. Which attention is faster was measured earlier (tune.c) or is not
+ * known; what is found out later counts at the next load, because a change would lose the cache.
  *
  * llama.cpp's log goes to ours. Its callback is global; the last error line is kept per thread, so that a failed open
  * can say llama.cpp's own reason. */
@@ -15,17 +16,15 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "base/engine_sizes.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "obs/log.h"
 #include "worker/engine_llama_private.h"
+#include "worker/memory_shim.h"
+#include "worker/tune.h"
 
-#define DEFAULT_CONTEXT   8192
-#define DEFAULT_BATCH     2048
-#define DEFAULT_UBATCH    512
-#define DEFAULT_SEQUENCES 16
-#define ALL_LAYERS        999
-#define HOLDERS           4 /* sequence ids for each sequence that decodes */
+#define ALL_LAYERS 999
 
 /* ---- log ---- */
 
@@ -233,9 +232,25 @@ static unsigned or_default(unsigned value, unsigned fallback)
     return value ? value : fallback;
 }
 
-static unsigned smaller(unsigned a, unsigned b)
+/* What was asked for, else what was measured before, else llama.cpp's choice. */
+static enum llama_flash_attn_type choose_attention(struct engine *engine, const struct engine_config *config)
 {
-    return a < b ? a : b;
+    const struct tune_setup setup = {
+        .info = &engine->info, .path = config->path, .kv_type = config->kv_type, .dir = config->tune_dir};
+    struct engine_attention *a = &engine->info.attention;
+    struct tuned t;
+    if (config->flash != ENGINE_FLASH_AUTO)
+        *a = (struct engine_attention){.source = ENGINE_ATTENTION_FORCED, .flash = config->flash == ENGINE_FLASH_ON};
+    else if (tune_lookup(&setup, &t))
+        *a = (struct engine_attention){.source = ENGINE_ATTENTION_MEASURED,
+                                       .flash = t.flash,
+                                       .decode_tps_on = t.decode_tps_on,
+                                       .decode_tps_off = t.decode_tps_off,
+                                       .prompt_tps_on = t.prompt_tps_on,
+                                       .prompt_tps_off = t.prompt_tps_off};
+    else
+        return LLAMA_FLASH_ATTN_TYPE_AUTO;
+    return a->flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
 }
 
 static bool is_stopped(void *arg)
@@ -248,23 +263,21 @@ static bool is_stopped(void *arg)
 static bool choose_sizes(struct engine *engine, const struct engine_config *config, struct err *err)
 {
     struct engine_info *info = &engine->info;
-    unsigned cap = info->context_train ? smaller(info->context_train, DEFAULT_CONTEXT) : DEFAULT_CONTEXT;
+    unsigned cap = info->context_train ? engine_smaller(info->context_train, ENGINE_CONTEXT) : ENGINE_CONTEXT;
     info->context_sequence = or_default(config->context_size, cap);
-    info->sequences = smaller(or_default(config->sequences, DEFAULT_SEQUENCES), LIMIT_SEQUENCES);
-    info->batch = or_default(config->batch, DEFAULT_BATCH);
-    info->ubatch = smaller(or_default(config->ubatch, DEFAULT_UBATCH), info->batch);
-    info->sequences = smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
-    unsigned scored = LIMIT_SCORE_BYTES / (info->vocabulary * (unsigned)sizeof(float) + 1);
-    info->outputs = info->sequences + smaller(scored > 0 ? scored : 1, info->ubatch);
+    info->sequences = engine_smaller(or_default(config->sequences, ENGINE_SEQUENCES), LIMIT_SEQUENCES);
+    info->batch = or_default(config->batch, ENGINE_BATCH);
+    info->ubatch = engine_smaller(or_default(config->ubatch, ENGINE_UBATCH), info->batch);
+    info->sequences = engine_smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
+    info->outputs = engine_outputs(info->vocabulary, info->sequences, info->ubatch);
     /* Others only hold prefixes and cost nothing, but llama.cpp keeps a row of logits for each. */
-    info->holders =
-        info->can_trim ? smaller(smaller(HOLDERS * info->sequences, info->outputs), LIMIT_SEQUENCES) : info->sequences;
+    info->holders = info->can_trim ? engine_holders(info->sequences, info->outputs) : info->sequences;
     info->threads = or_default(config->threads, usable_cores());
     info->pooling = choose_pooling(engine, config->pooling);
 
     struct llama_context_params *params = &engine->params;
     *params = llama_context_default_params();
-    if (!cache_type(config->kv_type ? config->kv_type : "f16", &params->type_k))
+    if (!cache_type(config->kv_type ? config->kv_type : ENGINE_KV_TYPE, &params->type_k))
         return err_set(err, ERR_CONFIG, "kv_type \"%s\" is not known; use f16, f32, bf16, q8_0 or q4_0",
                        config->kv_type);
     params->type_v = params->type_k;
@@ -272,13 +285,10 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     params->n_batch = info->batch;
     params->n_ubatch = info->ubatch;
     params->n_seq_max = info->holders; /* ids beyond it work, but are not written to states */
-    /* The compute buffers hold so many rows of logits, and llama.cpp aborts at one more. For a whole batch they would
-     * take half a gigabyte with a vocabulary of 262 144. */
+    /* The compute buffers hold so many rows of logits, and llama.cpp aborts at one more. */
     params->n_outputs_max = info->outputs;
     params->n_threads = params->n_threads_batch = (int)info->threads;
-    params->flash_attn_type = config->flash == ENGINE_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                              : config->flash == ENGINE_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
-                                                                  : LLAMA_FLASH_ATTN_TYPE_AUTO;
+    params->flash_attn_type = choose_attention(engine, config);
     params->kv_unified = true;
     params->abort_callback = is_stopped;
     params->abort_callback_data = engine;
@@ -305,6 +315,10 @@ static bool open_generator(struct engine *engine, struct err *err)
     if (!engine->context)
         return false;
     info->context = llama_n_ctx(engine->context);
+    struct memory_shim memory;
+    memory_shim_measure(engine->context, &memory);
+    info->kv_bytes = memory.kv;
+    info->compute_bytes = memory.compute;
     if (!info->can_trim) /* a recurrent state takes no cells: only the sequences' own length bounds them */
         info->context = info->context_sequence * info->sequences;
     engine->batch = llama_batch_init((int)info->batch, 0, 1);
@@ -452,7 +466,7 @@ static bool llama_engine_state_load(struct engine *engine, unsigned sequence, co
 /* Room for count tokens in one micro-batch: the next power of two, so that a context is remade rarely. */
 static bool make_embedder(struct engine *engine, unsigned count)
 {
-    unsigned size = DEFAULT_UBATCH;
+    unsigned size = ENGINE_UBATCH;
     while (size < count)
         size *= 2;
     llama_free(engine->embedder);

@@ -11,15 +11,16 @@
 
 #include "obs/log.h"
 #include "worker/serve.h"
+#include "worker/tune.h"
 
-enum { EXIT_USAGE = 2 };
+enum { EXIT_GENERAL = 1, EXIT_USAGE = 2, EXIT_MODEL = 4 };
 
 struct worker_options {
     struct serve_options serve;
     enum log_level log_level;
     enum log_format log_format;
     int parent; /* 0: not supervised */
-    bool help;
+    bool help, tune;
     char address[64]; /* --listen without its port */
     char lora_paths[LIMIT_LORAS][PATH_MAX];
 };
@@ -129,6 +130,19 @@ static bool set_flash(struct worker_options *o, const char *value)
     int at = set_word(value, names, 3);
     o->serve.engine.flash = (enum engine_flash)(at < 0 ? 0 : at);
     return at >= 0;
+}
+
+static bool set_tune_dir(struct worker_options *o, const char *value)
+{
+    o->serve.engine.tune_dir = value;
+    return *value != '\0';
+}
+
+static bool set_tune(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->tune = true;
+    return true;
 }
 
 static bool set_kv_type(struct worker_options *o, const char *value)
@@ -335,6 +349,8 @@ static const struct option_row rows[] = {
     {"threads", "N", "threads; 0: the cores this process may use (default)", set_threads},
     {"gpu-layers", "N|auto", "layers on the GPU; auto: as many as fit (default)", set_gpu_layers},
     {"flash-attention", "auto|on|off", "default: auto", set_flash},
+    {"tune-dir", "DIR", "keep there, and use, which attention is faster; measured while idle", set_tune_dir},
+    {"tune", NULL, "measure that now, print it and end; needs --tune-dir, not --socket", set_tune},
     {"kv-type", "TYPE", "cells of the context: f16 (default), q8_0, q4_0, f32, bf16", set_kv_type},
     {"no-mmap", NULL, "read the file instead of mapping it", set_no_mmap},
     {"mlock", NULL, "keep the weights in memory", set_mlock},
@@ -399,7 +415,9 @@ static bool check_options(const struct worker_options *o)
 {
     if (!o->serve.engine.path)
         fprintf(stderr, "worker: --model is required\n");
-    else if (!o->serve.socket && !o->serve.address)
+    else if (o->tune && !o->serve.engine.tune_dir)
+        fprintf(stderr, "worker: --tune needs --tune-dir\n");
+    else if (!o->tune && !o->serve.socket && !o->serve.address)
         fprintf(stderr, "worker: one of --socket and --listen is required\n");
     else
         return true;
@@ -415,6 +433,32 @@ static void follow_parent(int parent)
 #endif
     if (getppid() != parent)
         raise(SIGTERM);
+}
+
+/* Opens the model only to measure it. */
+static int tune_now(const struct serve_options *o)
+{
+    struct engine_config config = o->engine;
+    struct err err = ERR_INIT;
+    struct tuned t;
+    config.flash = ENGINE_FLASH_AUTO;
+    struct engine *engine = o->ops->open(&config, &err);
+    if (!engine) {
+        fprintf(stderr, "worker: %s\n", err.message);
+        return EXIT_MODEL;
+    }
+    const struct tune_setup setup = {
+        .info = o->ops->info(engine), .path = config.path, .kv_type = config.kv_type, .dir = config.tune_dir};
+    struct tune *tune = tune_new(&setup);
+    bool good = tune_run(tune, NULL, NULL, &t, &err);
+    if (good)
+        printf("flash attention %s: on %.1f, off %.1f tokens/s (prompts: on %.1f, off %.1f)\n", t.flash ? "on" : "off",
+               t.decode_tps_on, t.decode_tps_off, t.prompt_tps_on, t.prompt_tps_off);
+    else
+        fprintf(stderr, "worker: %s\n", err.message);
+    tune_free(tune);
+    o->ops->close(engine);
+    return good ? 0 : EXIT_GENERAL;
 }
 
 int worker_main(int argc, char **argv)
@@ -445,5 +489,5 @@ int worker_main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (options.parent)
         follow_parent(options.parent);
-    return serve_run(&options.serve);
+    return options.tune ? tune_now(&options.serve) : serve_run(&options.serve);
 }

@@ -17,6 +17,14 @@ void notify_progress(int fd, float fraction)
     tell(fd, line, snprintf(line, sizeof line, "progress %.3f\n", (double)fraction));
 }
 
+void notify_memory(int fd, const struct engine_info *info)
+{
+    char line[80];
+    tell(fd, line,
+         snprintf(line, sizeof line, "memory %llu %llu %llu\n", (unsigned long long)info->weight_bytes,
+                  (unsigned long long)info->kv_bytes, (unsigned long long)info->compute_bytes));
+}
+
 void notify_ready(int fd)
 {
     tell(fd, "ready\n", 6);

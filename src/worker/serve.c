@@ -90,9 +90,16 @@ void serve_read_body(struct serve *serve, struct http_req *req, void (*on_body)(
 
 /* ---- ending ---- */
 
+static void maybe_stop(struct serve *serve);
+
+static void on_tune_stopped(void *arg)
+{
+    maybe_stop(arg);
+}
+
 static void maybe_stop(struct serve *serve)
 {
-    if (serve->drained && !serve->loading)
+    if (serve->drained && !serve->loading && serve_tune_stop(&serve->tune, on_tune_stopped, serve))
         loop_stop(&serve->loop);
 }
 
@@ -107,6 +114,7 @@ static void stop(struct serve *serve, unsigned grace_ms)
 {
     serve->state = SERVE_STOPPING;
     atomic_store(&serve->abandon, true);
+    serve_tune_stop(&serve->tune, on_tune_stopped, serve);
     http_server_drain(serve->http, grace_ms, on_drained, serve);
 }
 
@@ -210,6 +218,23 @@ static void on_tell_load(struct deadline *deadline)
     deadline_arm(&serve->loop, deadline, LIMIT_TELL_LOAD_MS, on_tell_load);
 }
 
+static void start_tuning(struct serve *serve)
+{
+    const struct engine_config *engine = &serve->options->engine;
+    const struct tune_setup setup = {
+        .info = serve->info, .path = engine->path, .kv_type = engine->kv_type, .dir = engine->tune_dir};
+    serve_tune_start(&serve->tune, &setup, &serve->loop, serve->sched);
+}
+
+/* For the log: the kind of attention, and who chose it. */
+static const char *attention_text(const struct engine_attention *a)
+{
+    static const char *const texts[] = {"plain (forced)", "flash (forced)", "plain (measured)", "flash (measured)"};
+    if (a->source == ENGINE_ATTENTION_DEFAULT)
+        return "default";
+    return texts[(a->source == ENGINE_ATTENTION_MEASURED ? 2 : 0) + (a->flash ? 1 : 0)];
+}
+
 /* A part of the machine's memory, so that a laptop stays usable. */
 static uint64_t kv_memory(const struct serve *serve)
 {
@@ -229,6 +254,15 @@ static void put_file(struct buf *out, const char *path)
                (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (unsigned long long)st.st_ino);
 }
 
+/* The states of flash and of plain attention are laid out differently. */
+static enum engine_flash attention_of(const struct serve *serve)
+{
+    const struct engine_attention *a = &serve->info->attention;
+    if (a->source == ENGINE_ATTENTION_DEFAULT)
+        return ENGINE_FLASH_AUTO;
+    return a->flash ? ENGINE_FLASH_ON : ENGINE_FLASH_OFF;
+}
+
 /* All that shapes a state: the files and the settings. */
 static void identify_states(struct serve *serve)
 {
@@ -237,7 +271,7 @@ static void identify_states(struct serve *serve)
     buf_init(&serve->kv_identity, LIMIT_JSON_TEXT);
     buf_printf(&serve->kv_identity, "%s %s; %s; vocabulary %u; kv %s, flash attention %d, layers on GPUs %d; ",
                info->name, info->build, info->description, info->vocabulary, e->kv_type ? e->kv_type : "f16",
-               (int)e->flash, e->gpu_layers);
+               (int)attention_of(serve), e->gpu_layers);
     put_file(&serve->kv_identity, e->path);
     for (unsigned i = 0; i < e->lora_count; i++) {
         buf_printf(&serve->kv_identity, "adapter x %.9g, ", (double)e->loras[i].scale);
@@ -274,14 +308,18 @@ static void load_done(struct loop_job *job)
         return;
     }
     openai_fingerprint(serve->fingerprint, serve->info->build, serve->info->description);
-    if (serve->state == SERVE_LOADING)
+    if (serve->state == SERVE_LOADING) {
         serve->state = SERVE_READY;
+        start_tuning(serve);
+    }
+    notify_memory(serve->options->notify_fd, serve->info);
     notify_ready(serve->options->notify_fd);
     if (serve->options->notify_fd >= 0)
         on_tell_load(&serve->tell_load);
-    log_info("model loaded", "model=%s sequences=%u context=%u threads=%u weights_mb=%llu description=%s", serve->model,
-             serve->info->sequences, serve->info->context_sequence, serve->info->threads,
-             (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
+    log_info("model loaded", "model=%s sequences=%u context=%u threads=%u attention=%s weights_mb=%llu description=%s",
+             serve->model, serve->info->sequences, serve->info->context_sequence, serve->info->threads,
+             attention_text(&serve->info->attention), (unsigned long long)(serve->info->weight_bytes >> 20),
+             serve->info->description);
     maybe_stop(serve);
 }
 

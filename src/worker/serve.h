@@ -13,6 +13,7 @@
 #include "worker/chat.h"
 #include "worker/engine.h"
 #include "worker/sched.h"
+#include "worker/serve_tune.h"
 
 #define KV_MEMORY_AUTO UINT32_MAX
 
@@ -56,6 +57,7 @@ struct serve {
     struct engine *engine; /* owned by sched once that exists */
     const struct engine_info *info;
     struct sched *sched;
+    struct serve_tune tune;
     struct deadline tell_load; /* to the parent */
     struct sched_stats told;
     struct chat_templates *templates; /* NULL: the model has none */

@@ -160,6 +160,34 @@ static void put_default_settings(const struct serve *serve, struct json *j)
     json_close(j);
 }
 
+/* As the engine has reserved it; the file's weights may be mapped and not all in memory. */
+static void put_memory(const struct engine_info *info, struct json *j)
+{
+    json_open_object(j, "memory");
+    json_put_int(j, "weight_bytes", (int64_t)info->weight_bytes);
+    json_put_int(j, "kv_bytes", (int64_t)info->kv_bytes);
+    json_put_int(j, "compute_bytes", (int64_t)info->compute_bytes);
+    json_close(j);
+}
+
+static void put_attention(const struct engine_attention *a, struct json *j)
+{
+    static const char *const sources[] = {"default", "forced", "measured"}; /* in the order of the enum */
+    json_open_object(j, "attention");
+    if (a->source == ENGINE_ATTENTION_DEFAULT)
+        json_put_null(j, "flash"); /* llama.cpp has chosen, and does not say what */
+    else
+        json_put_bool(j, "flash", a->flash);
+    json_put_string(j, "source", sources[a->source]);
+    if (a->source == ENGINE_ATTENTION_MEASURED) {
+        json_put_number(j, "decode_tps_on", a->decode_tps_on);
+        json_put_number(j, "decode_tps_off", a->decode_tps_off);
+        json_put_number(j, "prompt_tps_on", a->prompt_tps_on);
+        json_put_number(j, "prompt_tps_off", a->prompt_tps_off);
+    }
+    json_close(j);
+}
+
 static void get_props(void *arg, struct http_req *req, const struct http_match *match)
 {
     struct serve *serve = arg;
@@ -180,6 +208,8 @@ static void get_props(void *arg, struct http_req *req, const struct http_match *
     json_put_bool(&j, "vision", false);
     json_put_bool(&j, "audio", false);
     json_close(&j);
+    put_memory(serve->info, &j);
+    put_attention(&serve->info->attention, &j);
     json_put_string(&j, "build_info", INFERD_VERSION);
     json_put_string(&j, "engine", serve->info->build);
     json_close(&j);
@@ -261,6 +291,9 @@ static void get_metrics(void *arg, struct http_req *req, const struct http_match
         {"cells_used", "gauge", "Cells of the context in use.", s.cells_used},
         {"cells_idle", "gauge", "Of these, cells of prefixes that nobody uses now.", s.cells_idle},
         {"cells", "gauge", "Cells of the context.", s.cells},
+        {"weight_bytes", "gauge", "Bytes of the model's weights.", (double)serve->info->weight_bytes},
+        {"kv_bytes", "gauge", "Bytes reserved for keys, values and states.", (double)serve->info->kv_bytes},
+        {"compute_bytes", "gauge", "Bytes reserved for computing.", (double)serve->info->compute_bytes},
     };
     buf_init(&out, LIMIT_JSON_TEXT);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -73,6 +73,26 @@ class Plain(unittest.TestCase):
         self.assertIn("Q4_1", out)
         self.assertIn("135M", out)
 
+    def test_show_fit_says_what_a_model_takes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            status, out, err = run_cli("show", "--fit", "--json", SMOL, env={"HOME": folder})
+            self.assertEqual((status, err), (0, ""))
+            fit = json.loads(out)
+            self.assertEqual((fit["context"], fit["kv_bytes_per_token"], fit["fits"]), (8192, 30 * 3 * 64 * 2 * 2, True))
+            self.assertEqual(fit["kv_bytes"], 8192 * fit["kv_bytes_per_token"])
+            parts = [fit[key + "_bytes"] for key in ("weight", "copy", "kv", "state", "compute", "output", "program")]
+            self.assertEqual(sum(parts), fit["total_bytes"])
+            self.assertLessEqual(fit["longest_context"], 8192)
+            config = pathlib.Path(folder) / "x.toml"
+            config.write_text('[backend_config]\nkv_type = "q8_0"\n')
+            status, out, _ = run_cli("show", "--fit", "--context-size", "1000", "-c", str(config), SMOL,
+                                     env={"HOME": folder})
+            self.assertEqual(status, 0)
+            self.assertIn("q8_0 cells", out)
+            self.assertIn("12.5 MB", out)  # 1024 cells of 34 bytes for 32 elements
+            self.assertEqual(run_cli("show", "--fit", "--context-size", "x", SMOL)[0], 2)
+            self.assertEqual(run_cli("show", "--fit", "nope", env={"HOME": folder})[0], 4)
+
     def test_doctor_speaks_json(self):
         with tempfile.TemporaryDirectory() as folder:
             _, out, _ = run_cli("doctor", "--json", env={"HOME": folder})
@@ -160,6 +180,39 @@ class RealModel(unittest.TestCase):
             status, out, err = run_cli("run", SMOL, "-t", "0", "-n", "16", "Say hello.", env={"HOME": folder})
             self.assertEqual(status, 0, err)
             self.assertGreater(len(out.strip()), 3)
+
+    def test_bench_measures_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            status, out, err = run_cli("bench", "--json", "-s", "1,2", "-p", "16", "-n", "4", SMOL, env={"HOME": folder})
+            self.assertEqual((status, err), (0, ""))
+            bench = json.loads(out)
+            self.assertEqual((bench["prompt_tokens"], bench["generated_tokens"]), (16, 4))
+            self.assertEqual([run["streams"] for run in bench["runs"]], [1, 2])
+            for run in bench["runs"]:
+                self.assertTrue(all(value > 0 for value in run.values()), run)
+                self.assertLessEqual(run["gap_p50_ms"], run["gap_p99_ms"])
+                self.assertLessEqual(run["first_token_ms"], run["first_token_worst_ms"] + 0.001)
+            status, out, err = run_cli("bench", "-s", "2", "-p", "4", "-n", "2", SMOL, env={"HOME": folder})
+            self.assertEqual((status, err), (0, ""))  # no progress where nobody watches
+            self.assertEqual([line.split()[0] for line in out.splitlines()[1:]], ["streams", "2"])
+            self.assertEqual(run_cli("bench", "-s", "0", SMOL)[0], 2)
+            self.assertEqual(run_cli("bench", "-p", "4096", "-n", "4097", SMOL)[0], 2)
+            self.assertEqual(run_cli("bench", "nope", env={"HOME": folder})[0], 4)
+
+    def test_a_worker_reserves_what_was_predicted(self):
+        name = pathlib.Path(SMOL).stem
+        with Server(config=f'import_dirs = ["{pathlib.Path(SMOL).parent}"]\n') as server:
+            fit = json.loads(run_cli("show", "--fit", "--json", SMOL, env={"HOME": str(server.models)})[1])
+            self.assertEqual(server.call("GET", f"/v1/models/{name}")[2]["inferno"]["memory_estimate_bytes"],
+                             fit["total_bytes"])
+            self.assertEqual(server.chat(name, max_tokens=1)[0], 200)
+            reserved = {}
+            for line in server.call("GET", "/metrics")[2].splitlines():
+                if line.startswith("inferno_model_reserved_bytes") and f'model="{name}"' in line:
+                    reserved[line.split('kind="')[1].split('"')[0]] = float(line.rsplit(" ", 1)[1])
+            self.assertEqual(reserved["weights"], fit["weight_bytes"])
+            self.assertEqual(reserved["kv"], fit["kv_bytes"])
+            self.assertAlmostEqual(reserved["compute"], fit["compute_bytes"], delta=0.1 * reserved["compute"])
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ class Life(unittest.TestCase):
             self.assertEqual(replies, [200])
 
     def test_what_cannot_fit_is_refused_before_anything_is_unloaded(self):
-        with Server(config="[cache]\nmax_memory_mb = 50\n") as server:
+        with Server(config="[cache]\nmax_memory_mb = 8\n") as server:
             fake_model(server.models, "m", FAST)
             status, headers, body = server.chat("m")
             self.assertEqual((status, body["error"]["code"]), (503, "insufficient_memory"))

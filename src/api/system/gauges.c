@@ -6,6 +6,16 @@
 #include "base/version.h"
 #include "http/ws.h"
 
+static void set_reserved(struct metrics *metrics, const char *name, const struct worker_memory *memory)
+{
+    const struct {
+        const char *kind;
+        uint64_t bytes;
+    } rows[] = {{"weights", memory->weights}, {"kv", memory->kv}, {"compute", memory->compute}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        metrics_set(metrics, METRIC_MODEL_RESERVED, (const char *const[]){name, rows[i].kind}, (double)rows[i].bytes);
+}
+
 static void set_model(struct metrics *metrics, const char *name, const struct instance_status *s)
 {
     const char *const model[] = {name};
@@ -15,6 +25,7 @@ static void set_model(struct metrics *metrics, const char *name, const struct in
     metrics_set(metrics, METRIC_ACTIVE_REQUESTS, model, s->active);
     metrics_set(metrics, METRIC_QUEUE_PENDING, model, s->waiting + s->load.queued);
     metrics_set(metrics, METRIC_MODEL_LOAD_ERRORS, model, (double)s->counters->start_failures);
+    set_reserved(metrics, name, &s->reserved);
     if (s->load_ms > 0)
         metrics_set(metrics, METRIC_MODEL_LOAD_SECONDS, model, s->load_ms / 1000);
     if (s->load.known) {

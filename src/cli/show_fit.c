@@ -1,0 +1,140 @@
+#include "cli/show_fit.h"
+
+#include "base/engine_sizes.h"
+#include "base/json_write.h"
+#include "cli/cli.h"
+#include "cli/local_models.h"
+#include "instance/evict.h"
+#include "instance/memory.h"
+
+#define CONTEXT_MOST (1u << 20) /* of a model that does not say what it was trained on */
+
+const char *show_advice(const struct gguf *gguf, char out[SHOW_ADVICE_SIZE])
+{
+    struct kernel_advice a;
+    kernel_advise(gguf, &a);
+    out[0] = '\0';
+    if (!a.slow)
+        return out;
+    int n = snprintf(out, SHOW_ADVICE_SIZE, "%s has no fast (repacked) kernel on this CPU, %s has", a.type, a.better);
+    if (a.prompt_gain > 0 && n > 0 && n < SHOW_ADVICE_SIZE)
+        snprintf(out + n, SHOW_ADVICE_SIZE - (size_t)n,
+                 "; measured on an EPYC with AVX-512: prompts %.1f x, decoding %.1f x as fast", a.prompt_gain,
+                 a.decode_gain);
+    return out;
+}
+
+struct report {
+    const struct model *model;
+    struct fit_setup setup;
+    struct fit fit;
+    uint64_t free_bytes; /* 0: the system does not say */
+    uint64_t longest;    /* context that fits, tokens */
+    char advice[SHOW_ADVICE_SIZE];
+};
+
+static bool fits(const struct report *r)
+{
+    return !r->free_bytes || r->fit.total <= r->free_bytes;
+}
+
+static void compute(struct report *r, const struct model *m, uint64_t context, const struct conf *conf)
+{
+    uint64_t trained = m->gguf.context_length ? m->gguf.context_length : CONTEXT_MOST;
+    r->model = m;
+    memory_setup(m, context ? context : model_context(m, conf), conf, &r->setup);
+    fit_predict(&m->gguf, &r->setup, &r->fit);
+    r->free_bytes = evict_memory_available();
+    r->longest = fit_longest_context(&m->gguf, &r->setup, r->free_bytes ? r->free_bytes : UINT64_MAX, trained);
+    show_advice(&m->gguf, r->advice);
+}
+
+/* ---- printing ---- */
+
+/* The parts, in the order of the table; those that are zero are left out of it. */
+struct part {
+    const char *key, *label;
+    uint64_t bytes;
+};
+
+#define PARTS 7
+static void list_parts(const struct fit *f, struct part out[PARTS])
+{
+    const struct part parts[PARTS] = {
+        {"weight_bytes", "weights", f->weights},  {"copy_bytes", "weights, again", f->copies},
+        {"kv_bytes", "KV cache", f->kv},          {"state_bytes", "states", f->state},
+        {"compute_bytes", "compute", f->compute}, {"output_bytes", "logits", f->output},
+        {"program_bytes", "program", f->program},
+    };
+    memcpy(out, parts, sizeof parts);
+}
+
+static void print_table(const struct report *r)
+{
+    struct part parts[PARTS];
+    char text[16];
+    list_parts(&r->fit, parts);
+    printf("%s with a context of %llu (%s cells, %s attention)\n", r->model->id, (unsigned long long)r->setup.context,
+           r->setup.kv_type, r->setup.flash ? "flash" : "plain");
+    for (size_t i = 0; i < PARTS; i++)
+        if (parts[i].bytes)
+            printf("  %-16s %10s\n", parts[i].label, cli_bytes((double)parts[i].bytes, text));
+    printf("  %-16s %10s\n", "total", cli_bytes((double)r->fit.total, text));
+    printf("  %-16s %10s\n", "KV per token", cli_bytes((double)r->fit.kv_token, text));
+    if (r->free_bytes)
+        printf("  %-16s %10s\n", "free now", cli_bytes((double)r->free_bytes, text));
+    printf("  %-16s %10s\n", "fits", fits(r) ? "yes" : "no");
+    printf("  %-16s %10llu\n", "longest context", (unsigned long long)r->longest);
+    if (*r->advice)
+        printf("  %s\n", r->advice);
+}
+
+static void print_document(const struct report *r)
+{
+    struct part parts[PARTS];
+    struct buf text;
+    struct json j;
+    list_parts(&r->fit, parts);
+    buf_init(&text, LIMIT_JSON_TEXT);
+    json_begin(&j, &text);
+    json_open_object(&j, NULL);
+    json_put_string(&j, "model", r->model->id);
+    json_put_int(&j, "context", (int64_t)r->setup.context);
+    json_put_string(&j, "kv_type", r->setup.kv_type);
+    json_put_bool(&j, "flash_attention", r->setup.flash);
+    for (size_t i = 0; i < PARTS; i++)
+        json_put_int(&j, parts[i].key, (int64_t)parts[i].bytes);
+    json_put_int(&j, "total_bytes", (int64_t)r->fit.total);
+    json_put_int(&j, "kv_bytes_per_token", (int64_t)r->fit.kv_token);
+    json_put_int(&j, "free_bytes", (int64_t)r->free_bytes);
+    json_put_bool(&j, "fits", fits(r));
+    json_put_int(&j, "longest_context", (int64_t)r->longest);
+    json_put_string(&j, "advice", *r->advice ? r->advice : NULL);
+    json_close(&j);
+    if (json_finish(&j))
+        printf("%s\n", text.data);
+    buf_release(&text);
+}
+
+int show_fit(const char *name, unsigned context, const char *config, bool json)
+{
+    struct local_models local;
+    struct report report = {0};
+    struct model model;
+    struct err err = ERR_INIT;
+    int status;
+    if (!local_models_open(&local, config, &err) || !local_models_find(&local, name, &model, &err)) {
+        status = cli_fail(&err);
+        goto done;
+    }
+    compute(&report, &model, context, &local.conf);
+    if (json)
+        print_document(&report);
+    else
+        print_table(&report);
+    status = fits(&report) ? EXIT_OK : EXIT_RESOURCES;
+
+done:
+    local_models_close(&local);
+    return status;
+}
