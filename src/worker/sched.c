@@ -230,7 +230,9 @@ static bool decode(struct sched *sched)
     enum engine_status status = decode_rows(sched);
     while (status == ENGINE_FULL) { /* fuller than the table knew: fragments, or a limit of the engine's own */
         int oldest = seq_idle_oldest(&sched->table, -1);
-        if (oldest >= 0)
+        if (sched_forgo_guesses(sched))
+            ; /* the rows that are due may fit */
+        else if (oldest >= 0)
             sched_forget(sched, (unsigned)oldest);
         else if (!sched_preempt(sched))
             sched_finish(sched, sched->running[0], GEN_FINISH_LENGTH);

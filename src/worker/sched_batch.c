@@ -103,8 +103,8 @@ static void plan_guesses(struct sched *sched)
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
         branch->drafted = 0;
-        if (sched->config.lookup == SCHED_LOOKUP_OFF || !sched->info->can_trim || !branch_is_decoding(branch) ||
-            !branch_is_stepped(sched, branch))
+        if (sched->guessless || sched->config.lookup == SCHED_LOOKUP_OFF || !sched->info->can_trim ||
+            !branch_is_decoding(branch) || !branch_is_stepped(sched, branch))
             continue;
         streams++;
         follow(sched, branch);
@@ -122,6 +122,13 @@ static void plan_guesses(struct sched *sched)
         branch->drafted = sched->bids[i].length;
         lookup_draft(&branch->lookup, branch->tokens, branch->count, branch->drafted);
     }
+}
+
+bool sched_forgo_guesses(struct sched *sched)
+{
+    bool guessed = sched->decode_rows > sched->decode_branches;
+    sched->guessless |= guessed;
+    return guessed;
 }
 
 /* ---- the batch ---- */

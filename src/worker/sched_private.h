@@ -63,6 +63,7 @@ struct sched {
     unsigned picking_count;
     float **row_logits;          /* of their rows */
     struct sample_pool *helpers; /* NULL until it has been worth it */
+    bool guessless;              /* the engine had no room for guesses in this step */
     bool helpless;               /* no thread could be had */
     double step_seconds;         /* of this step's decode */
     struct sample_space space;
@@ -125,6 +126,8 @@ uint64_t sched_lull_end(const struct sched *sched); /* when batch work may run a
 void sched_batch_init(struct sched *sched); /* once the sizes are known */
 void sched_batch_release(struct sched *sched);
 void sched_build_batch(struct sched *sched);
+bool sched_forgo_guesses(
+    struct sched *sched); /* none in the batches built until one is decoded; false: there was none */
 
 /* sched_token.c */
 void sched_harvest(struct sched *sched); /* after a decode: tables, scores, sampling */

@@ -197,6 +197,7 @@ static void score_rows(struct sched *sched, struct branch *branch)
 /* The table learns what the sequences hold now. Guesses are not done before they have come true. */
 static void note_decoded(struct sched *sched)
 {
+    sched->guessless = false;
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
         if (branch->row_count == 0)

@@ -14,6 +14,8 @@
 static struct engine_ops ops;
 static unsigned decodes, most_rows; /* of the decode thread; read once it rests */
 
+static bool narrow; /* the engine has no room for more than one row of a decoding sequence */
+
 /* The decode numbered `at` waits for the test. */
 static struct {
     pthread_mutex_t lock;
@@ -33,6 +35,8 @@ static enum engine_status counted_decode(struct engine *engine, const struct eng
     while (hold.held && !hold.let_go)
         pthread_cond_wait(&hold.change, &hold.lock);
     pthread_mutex_unlock(&hold.lock);
+    if (narrow && count > 1 && rows[0].logits)
+        return ENGINE_FULL;
     return engine_fake.decode(engine, rows, count, stop);
 }
 
@@ -281,7 +285,9 @@ static void a_cancelled_request_frees_its_cells(void **state)
     assert_int_equal(decodes, 10);
     assert_true(sched_slot(drive.sched, 0, &slot));
     assert_false(slot.busy);
-    assert_int_equal(cells, slot.tokens);
+    struct sched_stats stats;
+    sched_stats(drive.sched, &stats);
+    assert_int_equal(cells, stats.cells_idle);
     uv_run(&drive.loop.uv, UV_RUN_NOWAIT);
     assert_false(reply.done || reply.failed);
     hold.at = 0;
@@ -321,6 +327,21 @@ static void guesses_push_nothing_out(void **state)
     assert_int_equal(cells[1], cells[0]);
 }
 
+static void where_the_engine_is_full_guesses_are_given_up_first(void **state)
+{
+    (void)state;
+    struct wish wish = {.prompt = "one two three four|", .max_tokens = 50};
+    struct result off = run(&wish, SCHED_LOOKUP_OFF);
+    narrow = true;
+    struct result on = run(&wish, SCHED_LOOKUP_EAGER);
+    narrow = false;
+    assert_string_equal(buf_view(&on.text).p, buf_view(&off.text).p);
+    assert_int_equal(on.drafted, 0);
+    assert_true(on.decodes > off.decodes); /* it tried */
+    buf_release(&on.text);
+    buf_release(&off.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +353,7 @@ int main(void)
         cmocka_unit_test(the_governor_holds_guesses_back),
         cmocka_unit_test(a_cancelled_request_frees_its_cells),
         cmocka_unit_test(guesses_push_nothing_out),
+        cmocka_unit_test(where_the_engine_is_full_guesses_are_given_up_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
