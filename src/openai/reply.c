@@ -89,6 +89,10 @@ void openai_put_timings(struct json *j, const struct openai_timings *t)
         json_put_int(j, "draft_n", t->draft_tokens);
         json_put_int(j, "draft_n_accepted", t->draft_accepted);
     }
+    if (t->queue_position > 0) {
+        json_put_int(j, "queue_position", t->queue_position);
+        put_ratio(j, "queue_ms", t->queue_ms, 1);
+    }
     json_close(j);
 }
 

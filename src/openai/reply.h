@@ -34,7 +34,8 @@ struct openai_usage {
 struct openai_timings {
     unsigned cached_tokens, prompt_tokens, generated_tokens;
     unsigned draft_tokens, draft_accepted; /* guessed and right; not shown when none was guessed */
-    double prompt_ms, generated_ms;
+    unsigned queue_position;               /* requests that waited already when it came; not shown when none did */
+    double queue_ms, prompt_ms, generated_ms;
 };
 
 /* A token with its log probability; the text is the token's bytes, not necessarily whole characters. */

@@ -528,6 +528,7 @@ static bool enqueue(struct sched *sched, struct gen *gen, struct err *err)
     pthread_mutex_lock(&sched->lock);
     bool failed = sched->failed, full = sched->queued >= sched->config.queue_size;
     if (!failed && !full) {
+        gen->timings.queue_position = sched->queued;
         list_push(&sched->inbox, &gen->queue);
         if (gen->priority == 0) {
             atomic_store_explicit(&sched->arrived_client, gen->client, memory_order_relaxed);

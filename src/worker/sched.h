@@ -92,6 +92,7 @@ struct gen_timings {
     double queue_ms, prefill_ms, decode_ms;
     unsigned prompt_tokens, cached_tokens, generated_tokens;
     unsigned draft_tokens, draft_accepted; /* guessed by prompt lookup, and found right */
+    unsigned queue_position;               /* requests that waited already when it came */
 };
 
 enum gen_event_kind {

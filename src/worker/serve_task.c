@@ -97,7 +97,9 @@ static void add_timings(struct serve_task *task, const struct gen_timings *t)
     task->timings.draft_accepted += t->draft_accepted;
     task->timings.prompt_ms += t->prefill_ms;
     task->timings.generated_ms += t->decode_ms;
-    task->queue_ms += t->queue_ms;
+    task->timings.queue_ms += t->queue_ms;
+    if (task->timings.queue_position < t->queue_position)
+        task->timings.queue_position = t->queue_position;
 }
 
 /* A reply that is no stream tells in its head where the time went (W3C Server Timing). */
@@ -105,8 +107,8 @@ static void put_server_timing(struct serve_task *task)
 {
     const struct openai_timings *t = &task->timings;
     http_reply_header(task->req, "Server-Timing",
-                      arena_printf(&task->req->arena, "queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f",
-                                   task->queue_ms, t->prompt_ms, t->generated_ms));
+                      arena_printf(&task->req->arena, "queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f", t->queue_ms,
+                                   t->prompt_ms, t->generated_ms));
 }
 
 static void end(struct serve_task *task)
@@ -231,7 +233,7 @@ static void put_account(struct serve_task *task)
     json_open_object(&j, "prompt_tokens_details");
     json_put_int(&j, "cached_tokens", t->cached_tokens);
     json_close(&j);
-    json_put_number(&j, "queue_ms", task->queue_ms);
+    json_put_number(&j, "queue_ms", task->timings.queue_ms);
     json_close(&j);
     json_close(&j);
     json_finish(&j);

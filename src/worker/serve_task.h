@@ -23,7 +23,6 @@ struct serve_task {
     void (*on_end)(struct serve_task *task);
 
     struct openai_timings timings; /* sums over the prompts that are done */
-    double queue_ms;
 
     struct serve_task_item *items;
     size_t next, running, done;

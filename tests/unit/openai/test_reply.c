@@ -188,6 +188,23 @@ static void test_guesses_are_told_when_there_were_some(void **state)
                 "\"predicted_per_second\":null,\"draft_n\":8,\"draft_n_accepted\":5}}");
 }
 
+static void test_a_queue_is_told_when_there_was_one(void **state)
+{
+    (void)state;
+    struct openai_timings waited = {.queue_position = 3, .queue_ms = 12.5};
+    struct json j;
+    struct buf out;
+    buf_init(&out, 65536);
+    json_begin(&j, &out);
+    json_open_object(&j, NULL);
+    openai_put_timings(&j, &waited);
+    json_close(&j);
+    assert_true(json_finish(&j));
+    check(&out, "{\"timings\":{\"cache_n\":0,\"prompt_n\":0,\"prompt_ms\":0,\"prompt_per_token_ms\":null,"
+                "\"prompt_per_second\":null,\"predicted_n\":0,\"predicted_ms\":0,\"predicted_per_token_ms\":null,"
+                "\"predicted_per_second\":null,\"queue_position\":3,\"queue_ms\":12.5}}");
+}
+
 static void test_embedding_reply(void **state)
 {
     (void)state;
@@ -264,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_completion_chunks_go_on_counting),
         cmocka_unit_test(test_nothing_measured_is_null),
         cmocka_unit_test(test_guesses_are_told_when_there_were_some),
+        cmocka_unit_test(test_a_queue_is_told_when_there_was_one),
         cmocka_unit_test(test_embedding_reply),
         cmocka_unit_test(test_model_object),
         cmocka_unit_test(test_ids),
