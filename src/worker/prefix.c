@@ -95,9 +95,10 @@ static struct prefix_node *child_with(const struct prefix_node *node, engine_tok
 /* Cuts the edge of a node behind its first length tokens; the new node, above it, has no marks yet. */
 static struct prefix_node *split(struct prefix_tree *tree, struct prefix_node *node, unsigned length)
 {
-    assert(length > 0 && length < node->count);
-    struct prefix_node *upper = new_node(tree, node->parent);
-    upper->depth = node->parent->depth;
+    struct prefix_node *parent = node->parent;
+    assert(parent && length > 0 && length < node->count);
+    struct prefix_node *upper = new_node(tree, parent);
+    upper->depth = parent->depth;
     grow_edge(upper, node->tokens, length);
     memcpy(upper->below, node->below, sizeof upper->below);
     list_remove(&node->brothers);
