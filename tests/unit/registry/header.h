@@ -13,7 +13,7 @@ struct header {
 static inline void put(struct buf *b, uint64_t value, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        buf_putc(b, (char)(value >> (8 * i)));
+        buf_putc(b, i < 8 ? (char)(value >> (8 * i)) : 0);
 }
 
 static inline void put_text(struct buf *b, const char *text)

@@ -27,7 +27,7 @@ static int piece(const struct engine *engine, engine_token token, bool special, 
     int n = (int)strlen(text);
     (void)engine;
     assert_true(special);
-    if (n <= capacity)
+    if (n > 0 && n <= capacity)
         memcpy(out, text, (size_t)n);
     return n;
 }
