@@ -305,6 +305,9 @@ static enum progress step(struct sched *sched)
         post_all(sched);
         worked = true;
     }
+    if (sched->left)
+        sched_forget_stale(sched);
+    sched->left = false;
     publish(sched);
     return worked ? WORKED : IDLE;
 }

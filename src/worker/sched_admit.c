@@ -206,7 +206,6 @@ static enum placement place(struct sched *sched, struct branch *branch)
     int id = restores ? restore_sequence(sched, branch, limit, kept.length) : -1;
     if (id < 0) {
         match = find_sequence(sched, branch, limit); /* room was made */
-        sched_forget_stale(sched, match.id);
         if (!sched_make_room(sched, needed - match.length, match.id) && sched->running_count > 0)
             return BLOCKED;
         id = choose_sequence(sched, &match);

@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 
-#define PACE      0.8 /* of a decode step's time, for prefill beside it */
+#define PACE      0.9 /* of a decode step's time, for prefill beside it */
 #define HELD_PART 4   /* of a held client's streams one in so many steps */
 
 void sched_batch_init(struct sched *sched)

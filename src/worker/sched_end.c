@@ -13,6 +13,7 @@ void sched_leave_sequence(struct sched *sched, struct branch *branch)
     memmove(&sched->running[at], &sched->running[at + 1], (sched->running_count - at) * sizeof *sched->running);
     seq_give(&sched->table, (unsigned)branch->sequence);
     branch->gen->share->running--;
+    sched->left = true;
     branch->sequence = -1;
     branch->row_count = 0;
 }

@@ -41,6 +41,7 @@ struct sched {
     unsigned turn;             /* whose they are, in turn */
     unsigned steps_held;       /* since batch had a turn */
     uint64_t interactive_ms;   /* when interactive work was last seen */
+    bool left;                 /* in this step: a branch has left its sequence */
     uint64_t worked_ms;        /* when a step last found something to do */
     bool untidy;               /* since sched_tidy last had nothing to do */
     uint64_t tidied;           /* idle sequences left until then (seq_table's clock) were looked at by sched_tidy */
@@ -112,9 +113,9 @@ void sched_fail_gen(struct sched *sched, struct gen *gen, enum err_code code, co
 bool sched_trim(struct sched *sched, unsigned id, unsigned length);     /* false: the sequence had to be emptied */
 void sched_forget(struct sched *sched, unsigned id);                    /* an idle sequence leaves the cache */
 bool sched_make_room(struct sched *sched, unsigned needed, int except); /* forgets idle sequences, never `except` */
-void sched_forget_stale(struct sched *sched, int except);               /* idle ones beyond their part of the cache */
-bool sched_preempt(struct sched *sched);                                /* false: only one branch runs */
-void sched_checkpoint(struct sched *sched, struct branch *branch);      /* its prefill has come to its checkpoint */
+void sched_forget_stale(struct sched *sched); /* one idle sequence, if they have more than their part of the cache */
+bool sched_preempt(struct sched *sched);      /* false: only one branch runs */
+void sched_checkpoint(struct sched *sched, struct branch *branch); /* its prefill has come to its checkpoint */
 bool sched_tidy(struct sched *sched); /* one piece of work for a quiet moment; false: there is none */
 
 /* sched_admit.c */

@@ -56,18 +56,18 @@ static unsigned idle_count(const struct seq_table *table)
 }
 
 /* The oldest idle sequence when there are more of them than kept with more than a part of the cells; else -1. */
-static int stale(const struct sched *sched, unsigned kept, unsigned part, int except)
+static int stale(const struct sched *sched, unsigned kept, unsigned part)
 {
     const struct seq_table *table = &sched->table;
     if (seq_idle_cells(table) <= table->cells / part || idle_count(table) <= kept)
         return -1;
-    return seq_idle_oldest(table, except);
+    return seq_idle_oldest(table, -1);
 }
 
-void sched_forget_stale(struct sched *sched, int except)
+void sched_forget_stale(struct sched *sched)
 {
-    int oldest;
-    while ((oldest = stale(sched, IDLE_KEPT, IDLE_PART, except)) >= 0)
+    int oldest = stale(sched, IDLE_KEPT, IDLE_PART);
+    if (oldest >= 0)
         sched_forget(sched, (unsigned)oldest);
 }
 
@@ -93,7 +93,7 @@ bool sched_tidy(struct sched *sched)
         keep(sched, (unsigned)id);
         return true;
     }
-    id = stale(sched, QUIET_KEPT, QUIET_PART, -1);
+    id = stale(sched, QUIET_KEPT, QUIET_PART);
     if (id >= 0)
         sched_forget(sched, (unsigned)id);
     return id >= 0;
