@@ -94,8 +94,8 @@ int main(int argc, char **argv)
     }
     bench.vocabulary = engine_llama.info(engine)->vocabulary;
     loop_init(&bench.loop);
-    bench.sched = sched_new(
-        &(struct sched_config){.ops = &engine_llama, .engine = engine, .loop = &bench.loop, .queue_size = 64});
+    bench.sched = sched_new(&(struct sched_config){
+        .ops = &engine_llama, .engine = engine, .loop = &bench.loop, .queue_size = 64, .kv_memory = 512 << 20});
     run(&bench, 1, 1, 0, false); /* page in the weights */
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned round = 1; round <= rounds; round++) {

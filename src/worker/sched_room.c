@@ -8,10 +8,12 @@
  * finds its state again when it is admitted. */
 #include "worker/sched_private.h"
 
-#define IDLE_KEPT  4 /* idle sequences kept however long they are */
-#define IDLE_PART  4 /* more of them only within this fraction of the cells */
+#define IDLE_KEPT  2  /* idle sequences kept however long they are */
+#define IDLE_PART  16 /* more of them only within this fraction of the cells */
+#define LOST_KEPT  4  /* the same when there is no store, and what leaves is lost */
+#define LOST_PART  4
 #define QUIET_KEPT 1 /* the same after a quiet moment, when all are copied: nobody knows what comes next */
-#define QUIET_PART 8
+#define QUIET_PART 16
 
 bool sched_trim(struct sched *sched, unsigned id, unsigned length)
 {
@@ -66,7 +68,8 @@ static int stale(const struct sched *sched, unsigned kept, unsigned part)
 
 void sched_forget_stale(struct sched *sched)
 {
-    int oldest = stale(sched, IDLE_KEPT, IDLE_PART);
+    bool lost = sched->config.kv_memory == 0;
+    int oldest = stale(sched, lost ? LOST_KEPT : IDLE_KEPT, lost ? LOST_PART : IDLE_PART);
     if (oldest >= 0)
         sched_forget(sched, (unsigned)oldest);
 }
