@@ -134,6 +134,7 @@ static void publish(struct sched *sched)
         slot->tokens = sched->table.seqs[branch->sequence].count;
         slot->busy = true;
         slot->prefilling = !branch_is_decoding(branch);
+        slot->paused = gen_sits_out(branch->gen);
         slot->prompt_tokens = branch->gen->prompt_count;
         slot->generated_tokens = branch->generated;
     }

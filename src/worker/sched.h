@@ -170,7 +170,7 @@ void sched_stats(struct sched *sched, struct sched_stats *ret_stats);
 /* For /slots: state of sequence index; false behind the last. */
 struct sched_slot {
     unsigned id;
-    bool busy, prefilling;
+    bool busy, prefilling, paused; /* paused: it waits for its reader */
     unsigned tokens, prompt_tokens, generated_tokens;
 };
 bool sched_slot(struct sched *sched, unsigned index, struct sched_slot *ret_slot);

@@ -233,6 +233,7 @@ static void get_slots(void *arg, struct http_req *req, const struct http_match *
         json_put_int(&j, "n_ctx", serve->info->context_sequence);
         json_put_bool(&j, "is_processing", slot.busy);
         json_put_bool(&j, "is_prefilling", slot.prefilling);
+        json_put_bool(&j, "is_paused", slot.paused);
         json_put_int(&j, "n_past", slot.tokens);
         json_put_int(&j, "n_prompt", slot.prompt_tokens);
         json_put_int(&j, "n_decoded", slot.generated_tokens);

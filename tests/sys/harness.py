@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
 
 INFERD = os.environ.get("INFERD", str(pathlib.Path(__file__).resolve().parents[2] / "build" / "inferd"))
 DEADLINE = 30.0
@@ -162,6 +163,18 @@ class Server(Program):
         connection = self.worker(index)
         connection.request("GET", "/slots")
         return json.loads(connection.getresponse().read())
+
+
+class Shared(unittest.TestCase):
+    """Tests of one server, started once for the class, with the fake model "m"."""
+    settings, config = "tokens_per_second=5000", ""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(config=cls.config)
+        cls.server.__enter__()
+        cls.addClassCleanup(cls.server.__exit__, None, None, None)
+        fake_model(cls.server.models, "m", cls.settings)
 
 
 class Worker(Program):

@@ -5,7 +5,7 @@ import signal
 import threading
 import unittest
 
-from harness import Server, Stream, fake_model
+from harness import Server, Shared, Stream, fake_model
 
 FAST = "tokens_per_second=5000"
 SLOW = "tokens_per_second=50"
@@ -40,18 +40,7 @@ def busy(server):
     return any(slot["is_processing"] for slot in server.slots())
 
 
-class Dialect(unittest.TestCase):
-    settings, config = FAST, ""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(config=cls.config)
-        cls.server.__enter__()
-        cls.addClassCleanup(cls.server.__exit__, None, None, None)
-        fake_model(cls.server.models, "m", cls.settings)
-
-
-class Responses(Dialect):
+class Responses(Shared):
     def test_the_text_is_chat_s(self):
         chat = self.server.chat("m", max_tokens=8, temperature=0)[2]
         status, _, body = respond(self.server)
@@ -145,7 +134,7 @@ class Responses(Dialect):
         self.assertEqual(self.server.call("POST", "/v1/responses", "x", {"Content-Type": "text/plain"})[0], 415)
 
 
-class Messages(Dialect):
+class Messages(Shared):
     def test_the_text_is_chat_s(self):
         chat = self.server.chat("m", max_tokens=8, temperature=0)[2]
         status, headers, body = message(self.server)
@@ -214,7 +203,7 @@ class Messages(Dialect):
         self.assertIn("does not count tokens", body["error"]["message"])
 
 
-class Owners(Dialect):
+class Owners(Shared):
     config = KEYS
 
     def key(self, name):

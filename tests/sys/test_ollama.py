@@ -7,7 +7,7 @@ import re
 import signal
 import unittest
 
-from harness import DEADLINE, Server, Stream, fake_model
+from harness import DEADLINE, Server, Shared, Stream, fake_model
 from hub import Hub, Repo
 
 FAST = "tokens_per_second=5000"
@@ -51,18 +51,7 @@ class NDJSON(Stream):
                 yield json.loads(line)
 
 
-class Fake(unittest.TestCase):
-    settings, config = FAST, ""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(config=cls.config)
-        cls.server.__enter__()
-        cls.addClassCleanup(cls.server.__exit__, None, None, None)
-        fake_model(cls.server.models, "m", cls.settings)
-
-
-class Forms(Fake):
+class Forms(Shared):
     def test_chat_is_chat_s_text(self):
         said = self.server.chat("m", max_tokens=8, temperature=0)[2]["choices"][0]["message"]["content"]
         status, headers, reply = chat(self.server)
@@ -112,7 +101,7 @@ class Forms(Fake):
             self.assertEqual((status, list(reply)), (501, ["error"]))
 
 
-class BadInput(Fake):
+class BadInput(Shared):
     def check(self, path, body, status, word):
         got, _, reply = self.server.call("POST", path, body)
         self.assertEqual((got, list(reply)), (status, ["error"]), (body, reply))
@@ -149,7 +138,7 @@ class BadInput(Fake):
             self.check(path, {"model": "none", **more}, 404, "none")
 
 
-class Faults(Fake):
+class Faults(Shared):
     settings = SLOW
 
     def stream(self):

@@ -258,11 +258,8 @@ class Vanishing(unittest.TestCase):
             with Socket(server, receive_buffer=4096) as ws:
                 ws.chat("a", max_tokens=TOKENS)
                 ws.hear()
-                before = None
-                while (now := self.decoded(server)) != before:  # until the model is held up
-                    before = now
-                    time.sleep(0.2)
-                self.assertLess(now, TOKENS)
+                server.until(lambda: any(slot["is_paused"] for slot in server.slots()))
+                self.assertLess(self.decoded(server), TOKENS)
                 self.assertTrue(any(slot["is_processing"] for slot in server.slots()))
                 text, done = ws.whole("a")
                 self.assertEqual(len(text), TOKENS - 1)

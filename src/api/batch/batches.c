@@ -243,30 +243,21 @@ void batch_cancel(void *arg, struct http_req *req, const struct http_match *matc
 
 /* ---- list ---- */
 
+static void put_batch(void *arg, const struct store_value *values, struct json *j)
+{
+    const struct batch_call *call = arg;
+    struct batch_row row = {.id = STR_NONE};
+    batch_row_read(values, &row);
+    batch_row_put(newest(call->app, &row), j, NULL);
+}
+
 static void on_list(void *arg, const struct store_result *results, const struct err *err)
 {
     const struct batch_call *call = arg;
-    if (err) {
+    if (err)
         http_reply_error(call->req, err);
-        return;
-    }
-    const struct store_result *found = &results[0];
-    size_t count = found->rows > call->page.limit ? call->page.limit : found->rows;
-    struct json *j = api_json_begin(call->req);
-    struct batch_row row = {.id = STR_NONE};
-    json_open_object(j, NULL);
-    json_put_string(j, "object", "list");
-    json_open_array(j, "data");
-    for (size_t i = 0; i < count; i++) {
-        batch_row_read(&found->values[i * found->columns], &row);
-        batch_row_put(newest(call->app, &row), j, NULL);
-    }
-    json_close(j);
-    json_put_text(j, "first_id", count ? found->values[0].text : STR(""));
-    json_put_text(j, "last_id", count ? row.id : STR(""));
-    json_put_bool(j, "has_more", found->rows > count);
-    json_close(j);
-    api_reply_json(call->req, 200, j);
+    else
+        batch_list_reply(call->req, call->page.limit, &results[0], put_batch, arg);
 }
 
 #define LIST_BATCHES(than, order)                                                                                      \

@@ -214,30 +214,21 @@ void file_delete(void *arg, struct http_req *req, const struct http_match *match
     batch_ask(call->app, &req->arena, statements, 2, on_deleted, call);
 }
 
+static void put_file(void *arg, const struct store_value *values, struct json *j)
+{
+    struct file_row row = {.id = STR_NONE};
+    (void)arg;
+    file_row_read(values, &row);
+    file_row_put(&row, j, NULL);
+}
+
 static void on_list(void *arg, const struct store_result *results, const struct err *err)
 {
     const struct file_call *call = arg;
-    if (err) {
+    if (err)
         http_reply_error(call->req, err);
-        return;
-    }
-    const struct store_result *found = &results[0];
-    size_t count = found->rows > call->page.limit ? call->page.limit : found->rows;
-    struct json *j = api_json_begin(call->req);
-    struct file_row row = {.id = STR_NONE};
-    json_open_object(j, NULL);
-    json_put_string(j, "object", "list");
-    json_open_array(j, "data");
-    for (size_t i = 0; i < count; i++) {
-        file_row_read(&found->values[i * found->columns], &row);
-        file_row_put(&row, j, NULL);
-    }
-    json_close(j);
-    json_put_text(j, "first_id", count ? found->values[0].text : STR(""));
-    json_put_text(j, "last_id", count ? row.id : STR(""));
-    json_put_bool(j, "has_more", found->rows > count);
-    json_close(j);
-    api_reply_json(call->req, 200, j);
+    else
+        batch_list_reply(call->req, call->page.limit, &results[0], put_file, NULL);
 }
 
 #define LIST_FILES(than, order)                                                                                        \

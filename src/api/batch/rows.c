@@ -198,3 +198,21 @@ bool batch_page_read(struct http_req *req, uint64_t standard, uint64_t most, str
     http_reply_error(req, &err);
     return false;
 }
+
+void batch_list_reply(struct http_req *req, uint64_t limit, const struct store_result *found,
+                      void (*put)(void *arg, const struct store_value *row, struct json *j), void *arg)
+{
+    size_t count = found->rows > limit ? limit : found->rows;
+    struct json *j = api_json_begin(req);
+    json_open_object(j, NULL);
+    json_put_string(j, "object", "list");
+    json_open_array(j, "data");
+    for (size_t i = 0; i < count; i++)
+        put(arg, &found->values[i * found->columns], j);
+    json_close(j);
+    json_put_text(j, "first_id", count ? found->values[0].text : STR(""));
+    json_put_text(j, "last_id", count ? found->values[(count - 1) * found->columns].text : STR(""));
+    json_put_bool(j, "has_more", found->rows > count);
+    json_close(j);
+    api_reply_json(req, 200, j);
+}

@@ -72,4 +72,9 @@ struct batch_page {
 };
 bool batch_page_read(struct http_req *req, uint64_t standard, uint64_t most, struct batch_page *ret_page);
 
+/* Answers with OpenAI's list object: at most limit rows of what was found (asked for with one more, so that has_more is
+ * known), the first column of each an id. put writes one row as an element of the array. */
+void batch_list_reply(struct http_req *req, uint64_t limit, const struct store_result *found,
+                      void (*put)(void *arg, const struct store_value *row, struct json *j), void *arg);
+
 #endif

@@ -68,40 +68,43 @@ static struct str or_null(struct str raw)
     return raw.n ? raw : STR("null");
 }
 
-static void put_member(struct buf *out, const char *lead, struct str raw)
+static void put_choices(struct json *j, const struct ws_chat *chat, struct str finish_reason)
 {
-    buf_puts(out, lead);
-    buf_str(out, or_null(raw));
-}
-
-static void put_choices(struct buf *out, const struct ws_chat *chat, struct str finish_reason)
-{
-    buf_puts(out, ",\"choices\":[");
+    json_open_array(j, "choices");
     for (unsigned i = 0; i < chat->wish.choices; i++) {
-        buf_printf(out, "%s{\"index\":%u", i ? "," : "", i);
-        put_member(out, ",\"finish_reason\":", chat->finish[i].n ? chat->finish[i] : finish_reason);
-        buf_putc(out, '}');
+        json_open_object(j, NULL);
+        json_put_int(j, "index", i);
+        json_put_raw(j, "finish_reason", or_null(chat->finish[i].n ? chat->finish[i] : finish_reason));
+        json_close(j);
     }
-    buf_putc(out, ']');
+    json_close(j);
 }
 
+/* Once a chat; its chunks, which come by the thousand, are slices of what the model said. */
 static void send_done(struct ws_chat *chat, struct str finish_reason, struct str choices, struct str message)
 {
     struct buf out;
+    struct json j;
     buf_init(&out, LIMIT_JSON_TEXT);
-    put_member(&out, "{\"type\":\"chat_done\",\"id\":", chat->raw_id);
-    put_member(&out, ",\"data\":{\"id\":", chat->reply_id);
-    put_member(&out, ",\"model\":", chat->model);
-    put_member(&out, ",\"finish_reason\":", chat->finish[0].n ? chat->finish[0] : finish_reason);
+    json_begin(&j, &out);
+    json_open_object(&j, NULL);
+    json_put_string(&j, "type", "chat_done");
+    json_put_raw(&j, "id", or_null(chat->raw_id));
+    json_open_object(&j, "data");
+    json_put_raw(&j, "id", or_null(chat->reply_id));
+    json_put_raw(&j, "model", or_null(chat->model));
+    json_put_raw(&j, "finish_reason", or_null(chat->finish[0].n ? chat->finish[0] : finish_reason));
     if (choices.p)
-        put_member(&out, ",\"choices\":", choices);
+        json_put_raw(&j, "choices", or_null(choices));
     else if (chat->wish.choices > 1)
-        put_choices(&out, chat, finish_reason);
+        put_choices(&j, chat, finish_reason);
     if (message.p)
-        put_member(&out, ",\"message\":", message);
-    put_member(&out, ",\"usage\":", buf_view(&chat->usage));
-    put_member(&out, ",\"timings\":", buf_view(&chat->timings));
-    buf_puts(&out, "}}");
+        json_put_raw(&j, "message", or_null(message));
+    json_put_raw(&j, "usage", or_null(buf_view(&chat->usage)));
+    json_put_raw(&j, "timings", or_null(buf_view(&chat->timings)));
+    json_close(&j);
+    json_close(&j);
+    json_finish(&j);
     http_ws_send(chat->session->ws, buf_view(&out));
     buf_release(&out);
 }
