@@ -147,7 +147,7 @@ static struct engine_config configure(const struct flags *flags, const struct co
         .context_size = each * streams > ENGINE_CONTEXT ? each * streams : ENGINE_CONTEXT,
         .sequences = streams > ENGINE_SEQUENCES ? streams : ENGINE_SEQUENCES,
         .batch = (unsigned)conf->batch_size,
-        .ubatch = (unsigned)conf->ubatch_size,
+        .ubatch = conf->ubatch_size > 0 ? (unsigned)conf->ubatch_size : 0,
         .threads = flags->threads ? flags->threads : (unsigned)conf->cpu_threads,
         .gpu_layers = (int)conf->gpu_layers,
         .flash = flags->flash >= 0 ? (enum engine_flash)flags->flash : (enum engine_flash)conf->flash_attention,
@@ -206,7 +206,7 @@ static double value_of(const struct bench_result *result, const struct column *c
 
 static const char *attention_name(const struct engine_attention *a)
 {
-    return a->source == ENGINE_ATTENTION_DEFAULT ? "default" : a->flash ? "flash" : "plain";
+    return a->source == ENGINE_CHOICE_DEFAULT ? "default" : a->flash ? "flash" : "plain";
 }
 
 static void print_table(const struct bench_session *s, const struct model *model)
@@ -214,7 +214,7 @@ static void print_table(const struct bench_session *s, const struct model *model
     const struct engine_attention *a = &s->info->attention;
     printf("%s: %s, %u threads, prompts of %u and replies of %u tokens\n", model->id, s->info->description,
            s->info->threads, s->flags->prompt, s->flags->tokens);
-    if (a->source == ENGINE_ATTENTION_MEASURED)
+    if (a->source == ENGINE_CHOICE_MEASURED)
         printf("%s attention, as measured: decoding %.1f t/s with flash attention, %.1f without; prompts %.1f, %.1f\n",
                attention_name(a), a->decode_tps_on, a->decode_tps_off, a->prompt_tps_on, a->prompt_tps_off);
     printf("%7s", "streams");

@@ -11,7 +11,7 @@
 #include "base/json_read.h"
 #include "base/json_write.h"
 
-#define VERSION     1
+#define VERSION     2
 #define HEAD_BYTES  4096
 #define NAME_BYTES  16 /* of the hash */
 #define LIMIT_TUNED 4096
@@ -46,10 +46,10 @@ bool tuned_path(const char *dir, const char *model, char *out, size_t size)
 /* ---- reading ---- */
 
 struct document {
-    int64_t version, threads, measured;
+    int64_t version, threads, ubatch, measured;
     struct str engine, cpu, kv_type;
     bool flash;
-    double decode_on, decode_off, prompt_on, prompt_off;
+    double decode_on, decode_off, prompt_on, prompt_off, ubatch_tps, ubatch_tps_default;
 };
 
 static const struct json_field fields[] = {
@@ -63,6 +63,9 @@ static const struct json_field fields[] = {
     {"decode_tps_off", JSON_KIND_NUMBER, offsetof(struct document, decode_off), 0, 1e9, true},
     {"prompt_tps_on", JSON_KIND_NUMBER, offsetof(struct document, prompt_on), 0, 1e9, true},
     {"prompt_tps_off", JSON_KIND_NUMBER, offsetof(struct document, prompt_off), 0, 1e9, true},
+    {"ubatch", JSON_KIND_INT, offsetof(struct document, ubatch), 0, TUNED_UBATCH_MOST, true},
+    {"ubatch_tps", JSON_KIND_NUMBER, offsetof(struct document, ubatch_tps), 0, 1e9, true},
+    {"ubatch_tps_default", JSON_KIND_NUMBER, offsetof(struct document, ubatch_tps_default), 0, 1e9, true},
     {"measured", JSON_KIND_INT, offsetof(struct document, measured), 0, 1e15, true},
 };
 
@@ -83,6 +86,9 @@ static bool parse(struct str text, struct tuned *ret_tuned)
                                     .decode_tps_off = d.decode_off,
                                     .prompt_tps_on = d.prompt_on,
                                     .prompt_tps_off = d.prompt_off,
+                                    .ubatch = (unsigned)d.ubatch,
+                                    .ubatch_tps = d.ubatch_tps,
+                                    .ubatch_tps_default = d.ubatch_tps_default,
                                     .measured = d.measured};
         copy_text(ret_tuned->engine, sizeof ret_tuned->engine, d.engine);
         copy_text(ret_tuned->cpu, sizeof ret_tuned->cpu, d.cpu);
@@ -124,6 +130,9 @@ static void put(struct json *j, const struct tuned *t)
     json_put_number(j, "decode_tps_off", t->decode_tps_off);
     json_put_number(j, "prompt_tps_on", t->prompt_tps_on);
     json_put_number(j, "prompt_tps_off", t->prompt_tps_off);
+    json_put_int(j, "ubatch", t->ubatch);
+    json_put_number(j, "ubatch_tps", t->ubatch_tps);
+    json_put_number(j, "ubatch_tps_default", t->ubatch_tps_default);
     json_put_int(j, "measured", t->measured);
     json_close(j);
 }

@@ -1,4 +1,4 @@
-/* A choice that was measured on this machine and is kept for the next load of the same file: a small JSON document of
+/* Choices that were measured on this machine and are kept for the next load of the same file: a small JSON document of
  * its own in a folder. The worker writes it and opens with it; the gateway predicts memory with it. Blocking, a few
  * hundred bytes; any thread. */
 #ifndef CONF_TUNED_H
@@ -10,7 +10,8 @@
 
 #include "base/err.h"
 
-#define TUNED_TEXT 160
+#define TUNED_TEXT        160
+#define TUNED_UBATCH_MOST 1024 /* the largest that is tried */
 
 struct tuned {
     char engine[TUNED_TEXT], cpu[TUNED_TEXT]; /* what it was measured with: build, and CPU with its features */
@@ -18,7 +19,9 @@ struct tuned {
     unsigned threads;
     bool flash; /* what is faster: flash attention, or the plain one */
     double decode_tps_on, decode_tps_off, prompt_tps_on, prompt_tps_off;
-    int64_t measured; /* unix seconds */
+    unsigned ubatch; /* micro-batch that reads prompts fastest; 0: not measured, as one would take too long */
+    double ubatch_tps, ubatch_tps_default; /* tokens a second with it, and with ENGINE_UBATCH */
+    int64_t measured;                      /* unix seconds */
 };
 
 /* Where dir keeps the choice for a model's first file: named by the file's size, time and first bytes, so that another

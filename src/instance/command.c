@@ -90,7 +90,7 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
         option(a, "--kv-folder", arena_printf(a->arena, "%s/kv", conf->state_dir));
     option_number(a, "--threads", first_set(i->settings.threads, -1, conf->cpu_threads), 0);
     option_number(a, "--batch-size", first_set(i->settings.batch_size, -1, conf->batch_size), 0);
-    option_number(a, "--ubatch-size", conf->ubatch_size, 0);
+    option_number(a, "--ubatch-size", conf->ubatch_size, CONF_AUTO_VALUE);
     option_number(a, "--queue-size", conf->queue_size, 0);
     option_number(a, "--request-timeout", conf->request_timeout_seconds, -1);
     option_number(a, "--max-body-mb", conf->max_body_mb, 0);

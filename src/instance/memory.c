@@ -17,7 +17,9 @@ void memory_setup(const struct model *m, uint64_t context, const struct conf *co
     bool plain = conf->flash_attention == FLASH_OFF || (conf->flash_attention == FLASH_AUTO && m->plain_attention);
     *ret_setup = (struct fit_setup){.context = context,
                                     .sequences = as_unsigned(parallel),
-                                    .ubatch = as_unsigned(conf->ubatch_size),
+                                    .ubatch = conf->ubatch_size > 0                 ? as_unsigned(conf->ubatch_size)
+                                              : conf->flash_attention == FLASH_AUTO ? m->ubatch
+                                                                                    : 0,
                                     .kv_type = kv_types[conf->kv_type],
                                     .flash = !plain};
 }

@@ -219,7 +219,9 @@ void model_read_tuned(struct model *m, const struct conf *conf)
     if (!conf->tune_attention || m->upstream || m->problem.code != ERR_NONE)
         return;
     snprintf(dir, sizeof dir, "%s/" MODEL_TUNED_FOLDER, conf->state_dir);
-    m->plain_attention = tuned_path(dir, m->path, path, sizeof path) && tuned_read(path, &tuned) && !tuned.flash;
+    bool found = tuned_path(dir, m->path, path, sizeof path) && tuned_read(path, &tuned);
+    m->plain_attention = found && !tuned.flash;
+    m->ubatch = found ? tuned.ubatch : 0;
 }
 
 struct model_catalogue *model_catalogue_scan(const struct conf *conf, const struct model_catalogue *previous)

@@ -22,6 +22,7 @@ struct model {
     const struct conf_model *overrides; /* or NULL */
     const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
     bool plain_attention;               /* measured as the faster one here (conf/tuned.h) */
+    unsigned ubatch;                    /* likewise, the micro-batch; 0: not measured */
     struct err problem;                 /* code ERR_NONE, or why it cannot be loaded */
 };
 

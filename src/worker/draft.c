@@ -14,6 +14,9 @@
  * length of the match, per branch, and begins as it was with all branches before, those as START says: a match of two
  * tokens is chance, one of sixteen is a copy. The chance of the second guessed token is that of a match one longer.
  *
+ * Bystanders. A stream without a match gets one token of a step, however long guesses make it. So as long as there is
+ * one, a step takes at most PATIENCE times a plain one.
+ *
  * Two fuses, for texts on which the odds are wrong: a guess that did not pay makes its branch wait, twice as long as
  * the last time; and all losses together are bounded by credit: FUSE of the time of all steps, plus what guesses have
  * won, neither beyond CREDIT_MOST. */
@@ -34,6 +37,7 @@
 #define CREDIT_START 6.0
 #define CREDIT_MOST  20.0
 #define BACKOFF_MOST 64
+#define PATIENCE     2.0 /* of a plain step's time: what streams that have no guesses wait for those of others */
 
 /* The match lengths at which the bands begin, and what it is believed to be worth before anything was seen. */
 static const struct {
@@ -221,6 +225,8 @@ unsigned draft_plan(const struct draft_governor *governor, struct draft_bid *bid
     double plain = governor->cost[streams], tokens = streams, best = MARGIN * streams / plain, reach;
     while (rows < room && streams + rows < LIMIT_DRAFT_ROWS) {
         double cost = governor->cost[streams + rows + 1];
+        if (count < streams && cost > PATIENCE * plain && !governor->eager)
+            break;
         struct draft_bid *bid = likeliest(governor, bids, count, &reach);
         if (!bid || (!governor->eager && cost - plain > governor->credit * governor->cost[1]))
             break;

@@ -28,12 +28,20 @@ enum engine_pooling {
 
 enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_ON, ENGINE_FLASH_OFF };
 
-/* How the kind of attention was chosen, and what was measured when it was. */
-enum engine_attention_source { ENGINE_ATTENTION_DEFAULT, ENGINE_ATTENTION_FORCED, ENGINE_ATTENTION_MEASURED };
+/* How something was chosen that can be measured. */
+enum engine_choice { ENGINE_CHOICE_DEFAULT, ENGINE_CHOICE_FORCED, ENGINE_CHOICE_MEASURED };
+
+/* The kind of attention, and what was measured when it was. */
 struct engine_attention {
-    enum engine_attention_source source;                                 /* DEFAULT: llama.cpp's own choice */
+    enum engine_choice source;                                           /* DEFAULT: llama.cpp's own choice */
     bool flash;                                                          /* not of DEFAULT */
     double decode_tps_on, decode_tps_off, prompt_tps_on, prompt_tps_off; /* of MEASURED: tokens a second */
+};
+
+/* The micro-batch, whose size is in engine_info. */
+struct engine_ubatch {
+    enum engine_choice source;
+    double tps, tps_default; /* of MEASURED: prompt tokens a second with it, and with ENGINE_UBATCH */
 };
 
 struct engine_lora {
@@ -46,11 +54,11 @@ struct engine_config {
     unsigned context_size; /* tokens of one sequence at most; 0: the model's own, capped (see engine_llama.c) */
     unsigned sequences;    /* parallel sequences; 0: automatic */
     unsigned batch;        /* tokens a decode call may carry; 0: default */
-    unsigned ubatch;       /* 0: default */
+    unsigned ubatch;       /* 0: as measured (see tune_dir), else default */
     unsigned threads;      /* 0: the cores this process may use */
     int gpu_layers;        /* -1: as many as fit */
     enum engine_flash flash;
-    const char *tune_dir; /* where a measured choice may be kept that flash AUTO takes (see tune.h); or NULL */
+    const char *tune_dir; /* where measured choices may be kept that flash AUTO takes (see tune.h); or NULL */
     const char *kv_type;  /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
     bool memory_map, memory_lock;
     struct engine_lora loras[LIMIT_LORAS];
@@ -83,6 +91,7 @@ struct engine_info {
     unsigned holders;   /* sequence ids there are: the rest hold prefixes; at least sequences */
     unsigned batch, ubatch, threads;
     struct engine_attention attention;
+    struct engine_ubatch ubatch_choice;
     unsigned outputs;            /* rows of a decode that may ask for logits; more than there are sequences */
     enum engine_pooling pooling; /* what embeddings will use */
     bool add_bos, add_eos, add_sep;

@@ -232,25 +232,47 @@ static unsigned or_default(unsigned value, unsigned fallback)
     return value ? value : fallback;
 }
 
-/* What was asked for, else what was measured before, else llama.cpp's choice. */
-static enum llama_flash_attn_type choose_attention(struct engine *engine, const struct engine_config *config)
+/* What was measured when this model was loaded before; all 0: nothing was. */
+static struct tuned recall_choices(struct engine *engine, const struct engine_config *config)
 {
     const struct tune_setup setup = {
         .info = &engine->info, .path = config->path, .kv_type = config->kv_type, .dir = config->tune_dir};
+    struct tuned tuned;
+    return config->flash == ENGINE_FLASH_AUTO && tune_lookup(&setup, &tuned) ? tuned : (struct tuned){0};
+}
+
+/* What was asked for, else what was measured, else llama.cpp's choice. */
+static enum llama_flash_attn_type choose_attention(struct engine *engine, const struct engine_config *config,
+                                                   const struct tuned *t)
+{
     struct engine_attention *a = &engine->info.attention;
-    struct tuned t;
     if (config->flash != ENGINE_FLASH_AUTO)
-        *a = (struct engine_attention){.source = ENGINE_ATTENTION_FORCED, .flash = config->flash == ENGINE_FLASH_ON};
-    else if (tune_lookup(&setup, &t))
-        *a = (struct engine_attention){.source = ENGINE_ATTENTION_MEASURED,
-                                       .flash = t.flash,
-                                       .decode_tps_on = t.decode_tps_on,
-                                       .decode_tps_off = t.decode_tps_off,
-                                       .prompt_tps_on = t.prompt_tps_on,
-                                       .prompt_tps_off = t.prompt_tps_off};
+        *a = (struct engine_attention){.source = ENGINE_CHOICE_FORCED, .flash = config->flash == ENGINE_FLASH_ON};
+    else if (t->measured)
+        *a = (struct engine_attention){.source = ENGINE_CHOICE_MEASURED,
+                                       .flash = t->flash,
+                                       .decode_tps_on = t->decode_tps_on,
+                                       .decode_tps_off = t->decode_tps_off,
+                                       .prompt_tps_on = t->prompt_tps_on,
+                                       .prompt_tps_off = t->prompt_tps_off};
     else
         return LLAMA_FLASH_ATTN_TYPE_AUTO;
     return a->flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+}
+
+static unsigned choose_ubatch(struct engine *engine, const struct engine_config *config, const struct tuned *t)
+{
+    struct engine_ubatch *u = &engine->info.ubatch_choice;
+    unsigned size = ENGINE_UBATCH;
+    if (config->ubatch > 0) {
+        *u = (struct engine_ubatch){.source = ENGINE_CHOICE_FORCED};
+        size = config->ubatch;
+    } else if (t->ubatch > 0) {
+        *u = (struct engine_ubatch){
+            .source = ENGINE_CHOICE_MEASURED, .tps = t->ubatch_tps, .tps_default = t->ubatch_tps_default};
+        size = t->ubatch;
+    }
+    return engine_smaller(size, engine->info.batch);
 }
 
 static bool is_stopped(void *arg)
@@ -267,12 +289,13 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     info->context_sequence = or_default(config->context_size, cap);
     info->sequences = engine_smaller(or_default(config->sequences, ENGINE_SEQUENCES), LIMIT_SEQUENCES);
     info->batch = or_default(config->batch, ENGINE_BATCH);
-    info->ubatch = engine_smaller(or_default(config->ubatch, ENGINE_UBATCH), info->batch);
     info->sequences = engine_smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
+    info->threads = or_default(config->threads, usable_cores());
+    const struct tuned tuned = recall_choices(engine, config);
+    info->ubatch = choose_ubatch(engine, config, &tuned);
     info->outputs = engine_outputs(info->vocabulary, info->sequences, info->ubatch);
     /* Others only hold prefixes and cost nothing, but llama.cpp keeps a row of logits for each. */
     info->holders = info->can_trim ? engine_holders(info->sequences, info->outputs) : info->sequences;
-    info->threads = or_default(config->threads, usable_cores());
     info->pooling = choose_pooling(engine, config->pooling);
 
     struct llama_context_params *params = &engine->params;
@@ -288,7 +311,7 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     /* The compute buffers hold so many rows of logits, and llama.cpp aborts at one more. */
     params->n_outputs_max = info->outputs;
     params->n_threads = params->n_threads_batch = (int)info->threads;
-    params->flash_attn_type = choose_attention(engine, config);
+    params->flash_attn_type = choose_attention(engine, config, &tuned);
     params->kv_unified = true;
     params->abort_callback = is_stopped;
     params->abort_callback_data = engine;

@@ -1,4 +1,5 @@
 /* inferd worker: options, then serve_run. One table is the parser, the checks and the help. */
+#include "base/engine_sizes.h"
 #include "worker/worker.h"
 
 #include <getopt.h>
@@ -345,11 +346,12 @@ static const struct option_row rows[] = {
     {"context-size", "N", "tokens one sequence may hold; 0: the model's own (default)", set_context},
     {"parallel", "N", "sequences at once; 0: automatic (default)", set_parallel},
     {"batch-size", "N", "tokens one decode call may carry; 0: default", set_batch},
-    {"ubatch-size", "N", "tokens computed at once; 0: default", set_ubatch},
+    {"ubatch-size", "N", "tokens computed at once; 0: as measured, else 512", set_ubatch},
     {"threads", "N", "threads; 0: the cores this process may use (default)", set_threads},
     {"gpu-layers", "N|auto", "layers on the GPU; auto: as many as fit (default)", set_gpu_layers},
     {"flash-attention", "auto|on|off", "default: auto", set_flash},
-    {"tune-dir", "DIR", "keep there, and use, which attention is faster; measured while idle", set_tune_dir},
+    {"tune-dir", "DIR", "keep there, and use, what was measured while idle: which attention, what micro-batch",
+     set_tune_dir},
     {"tune", NULL, "measure that now, print it and end; needs --tune-dir, not --socket", set_tune},
     {"kv-type", "TYPE", "cells of the context: f16 (default), q8_0, q4_0, f32, bf16", set_kv_type},
     {"no-mmap", NULL, "read the file instead of mapping it", set_no_mmap},
@@ -454,7 +456,10 @@ static int tune_now(const struct serve_options *o)
     if (good)
         printf("flash attention %s: on %.1f, off %.1f tokens/s (prompts: on %.1f, off %.1f)\n", t.flash ? "on" : "off",
                t.decode_tps_on, t.decode_tps_off, t.prompt_tps_on, t.prompt_tps_off);
-    else
+    if (good && t.ubatch)
+        printf("micro-batch %u: prompts %.1f tokens/s, %.1f with %d\n", t.ubatch, t.ubatch_tps, t.ubatch_tps_default,
+               ENGINE_UBATCH);
+    if (!good)
         fprintf(stderr, "worker: %s\n", err.message);
     tune_free(tune);
     o->ops->close(engine);

@@ -230,9 +230,9 @@ static void start_tuning(struct serve *serve)
 static const char *attention_text(const struct engine_attention *a)
 {
     static const char *const texts[] = {"plain (forced)", "flash (forced)", "plain (measured)", "flash (measured)"};
-    if (a->source == ENGINE_ATTENTION_DEFAULT)
+    if (a->source == ENGINE_CHOICE_DEFAULT)
         return "default";
-    return texts[(a->source == ENGINE_ATTENTION_MEASURED ? 2 : 0) + (a->flash ? 1 : 0)];
+    return texts[(a->source == ENGINE_CHOICE_MEASURED ? 2 : 0) + (a->flash ? 1 : 0)];
 }
 
 /* A part of the machine's memory, so that a laptop stays usable. */
@@ -258,7 +258,7 @@ static void put_file(struct buf *out, const char *path)
 static enum engine_flash attention_of(const struct serve *serve)
 {
     const struct engine_attention *a = &serve->info->attention;
-    if (a->source == ENGINE_ATTENTION_DEFAULT)
+    if (a->source == ENGINE_CHOICE_DEFAULT)
         return ENGINE_FLASH_AUTO;
     return a->flash ? ENGINE_FLASH_ON : ENGINE_FLASH_OFF;
 }
@@ -316,10 +316,11 @@ static void load_done(struct loop_job *job)
     notify_ready(serve->options->notify_fd);
     if (serve->options->notify_fd >= 0)
         on_tell_load(&serve->tell_load);
-    log_info("model loaded", "model=%s sequences=%u context=%u threads=%u attention=%s weights_mb=%llu description=%s",
+    log_info("model loaded",
+             "model=%s sequences=%u context=%u threads=%u attention=%s ubatch=%u weights_mb=%llu description=%s",
              serve->model, serve->info->sequences, serve->info->context_sequence, serve->info->threads,
-             attention_text(&serve->info->attention), (unsigned long long)(serve->info->weight_bytes >> 20),
-             serve->info->description);
+             attention_text(&serve->info->attention), serve->info->ubatch,
+             (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
     maybe_stop(serve);
 }
 

@@ -170,20 +170,34 @@ static void put_memory(const struct engine_info *info, struct json *j)
     json_close(j);
 }
 
+static const char *const choices[] = {"default", "forced", "measured"}; /* in the order of enum engine_choice */
+
 static void put_attention(const struct engine_attention *a, struct json *j)
 {
-    static const char *const sources[] = {"default", "forced", "measured"}; /* in the order of the enum */
     json_open_object(j, "attention");
-    if (a->source == ENGINE_ATTENTION_DEFAULT)
+    if (a->source == ENGINE_CHOICE_DEFAULT)
         json_put_null(j, "flash"); /* llama.cpp has chosen, and does not say what */
     else
         json_put_bool(j, "flash", a->flash);
-    json_put_string(j, "source", sources[a->source]);
-    if (a->source == ENGINE_ATTENTION_MEASURED) {
+    json_put_string(j, "source", choices[a->source]);
+    if (a->source == ENGINE_CHOICE_MEASURED) {
         json_put_number(j, "decode_tps_on", a->decode_tps_on);
         json_put_number(j, "decode_tps_off", a->decode_tps_off);
         json_put_number(j, "prompt_tps_on", a->prompt_tps_on);
         json_put_number(j, "prompt_tps_off", a->prompt_tps_off);
+    }
+    json_close(j);
+}
+
+static void put_ubatch(const struct engine_info *info, struct json *j)
+{
+    const struct engine_ubatch *u = &info->ubatch_choice;
+    json_open_object(j, "ubatch");
+    json_put_int(j, "size", info->ubatch);
+    json_put_string(j, "source", choices[u->source]);
+    if (u->source == ENGINE_CHOICE_MEASURED) {
+        json_put_number(j, "prompt_tps", u->tps);
+        json_put_number(j, "prompt_tps_default", u->tps_default);
     }
     json_close(j);
 }
@@ -210,6 +224,7 @@ static void get_props(void *arg, struct http_req *req, const struct http_match *
     json_close(&j);
     put_memory(serve->info, &j);
     put_attention(&serve->info->attention, &j);
+    put_ubatch(serve->info, &j);
     json_put_string(&j, "build_info", INFERD_VERSION);
     json_put_string(&j, "engine", serve->info->build);
     json_close(&j);

@@ -42,8 +42,10 @@ static void finish(struct serve_tune *s)
         log_warn("attention was not measured", "reason=%s", err.message);
     else
         log_info("attention measured for the next load",
-                 "flash=%s decode_tps_on=%.1f decode_tps_off=%.1f prompt_tps_on=%.1f prompt_tps_off=%.1f",
-                 t.flash ? "on" : "off", t.decode_tps_on, t.decode_tps_off, t.prompt_tps_on, t.prompt_tps_off);
+                 "flash=%s decode_tps_on=%.1f decode_tps_off=%.1f prompt_tps_on=%.1f prompt_tps_off=%.1f ubatch=%u "
+                 "ubatch_tps=%.1f ubatch_tps_default=%.1f",
+                 t.flash ? "on" : "off", t.decode_tps_on, t.decode_tps_off, t.prompt_tps_on, t.prompt_tps_off, t.ubatch,
+                 t.ubatch_tps, t.ubatch_tps_default);
     end(s);
 }
 
@@ -95,7 +97,7 @@ static void on_look(struct deadline *deadline)
 
 void serve_tune_start(struct serve_tune *s, const struct tune_setup *setup, struct loop *loop, struct sched *sched)
 {
-    if (setup->info->attention.source != ENGINE_ATTENTION_DEFAULT)
+    if (setup->info->attention.source != ENGINE_CHOICE_DEFAULT)
         return;
     *s = (struct serve_tune){.tune = tune_new(setup), .loop = loop, .sched = sched};
     if (s->tune)

@@ -1,9 +1,10 @@
-/* Finds out whether flash attention or the plain one is faster for a loaded model on this CPU, in steps of one decode
- * call each: the caller may stop after any of them, for good or until the machine is idle again.
+/* Finds out whether flash attention or the plain one is faster for a loaded model on this CPU, and then what
+ * micro-batch reads prompts fastest, in steps of one decode call each: the caller may stop after any of them, for good
+ * or until the machine is idle again.
  *
- * It uses two small contexts of its own over the same weights, so the one that serves is not touched and may decode
- * meanwhile (which spoils the figures: say so with tune_disturbed). The choice takes effect when the model is opened
- * the next time, because a context cannot change its attention without losing what it has cached. */
+ * It uses small contexts of its own over the same weights, so the one that serves is not touched and may decode
+ * meanwhile (which spoils the figures: say so with tune_disturbed). The choices take effect when the model is opened
+ * the next time, because a context cannot change either without losing what it has cached. */
 #ifndef WORKER_TUNE_H
 #define WORKER_TUNE_H
 
@@ -26,7 +27,8 @@ void tune_free(struct tune *tune); /* NULL is fine */
 
 enum tune_state { TUNE_MORE, TUNE_DONE, TUNE_FAILED }; /* FAILED: no memory for the contexts, or no result */
 
-/* One decode call of at most TUNE_PIECE tokens. Blocking; any thread, one at a time. */
+/* One decode call, of TUNE_PIECE tokens or, with micro-batches, some four seconds at most. Blocking; any thread, one at
+ * a time. */
 #define TUNE_PIECE 32
 enum tune_state tune_step(struct tune *tune);
 

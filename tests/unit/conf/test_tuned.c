@@ -46,6 +46,9 @@ static const struct tuned example = {.engine = "0.5.0",
                                      .decode_tps_off = 12.25,
                                      .prompt_tps_on = 100,
                                      .prompt_tps_off = 90,
+                                     .ubatch = 256,
+                                     .ubatch_tps = 120.5,
+                                     .ubatch_tps_default = 110,
                                      .measured = 1795279746};
 
 static void what_was_kept_comes_back(void **state)
@@ -65,6 +68,7 @@ static void what_was_kept_comes_back(void **state)
     assert_false(t.flash);
     assert_true(t.decode_tps_on == 10.5 && t.decode_tps_off == 12.25);
     assert_true(t.prompt_tps_on == 100 && t.prompt_tps_off == 90);
+    assert_true(t.ubatch == 256 && t.ubatch_tps == 120.5 && t.ubatch_tps_default == 110);
     assert_int_equal(t.measured, 1795279746);
     struct tuned other = example;
     other.flash = true;
@@ -102,21 +106,24 @@ static void another_file_has_another_place(void **state)
 static void anything_else_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {
-        "",
-        "{",
-        "[]",
-        "null",
-        "{}",
-        "{\"version\":1}",
-        "{\"version\":2,\"engine\":\"x\",\"cpu\":\"x\",\"threads\":1,\"kv_type\":\"f16\",\"flash\":true,\"decode_tps_"
-        "on\":1,"
-        "\"decode_tps_off\":1,\"prompt_tps_on\":1,\"prompt_tps_off\":1,\"measured\":1}",
-        "{\"version\":1,\"engine\":\"x\",\"cpu\":\"x\",\"threads\":1,\"kv_type\":\"far too long\",\"flash\":true,"
-        "\"decode_tps_on\":1,\"decode_tps_off\":1,\"prompt_tps_on\":1,\"prompt_tps_off\":1,\"measured\":1}",
-        "{\"version\":1,\"engine\":\"x\",\"cpu\":\"x\",\"threads\":1,\"kv_type\":\"f16\",\"flash\":\"on\",\"decode_tps_"
-        "on\":1,"
-        "\"decode_tps_off\":1,\"prompt_tps_on\":1,\"prompt_tps_off\":1,\"measured\":1}"};
+    /* the whole of one, with a part that is wrong */
+#define DOCUMENT(version, kv, flash, ubatch, rest)                                                                     \
+    "{\"version\":" version ",\"engine\":\"x\",\"cpu\":\"x\",\"threads\":1,\"kv_type\":\"" kv "\",\"flash\":" flash    \
+    ",\"decode_tps_on\":1,\"decode_tps_off\":1,\"prompt_tps_on\":1,\"prompt_tps_off\":1,\"ubatch\":" ubatch            \
+    ",\"ubatch_tps\":1,\"ubatch_tps_default\":1" rest "}"
+#define MEASURED ",\"measured\":1"
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[]",
+                                      "null",
+                                      "{}",
+                                      "{\"version\":2}",
+                                      DOCUMENT("1", "f16", "true", "512", MEASURED),
+                                      DOCUMENT("2", "far too long", "true", "512", MEASURED),
+                                      DOCUMENT("2", "f16", "\"on\"", "512", MEASURED),
+                                      DOCUMENT("2", "f16", "true", "2048", MEASURED),
+                                      DOCUMENT("2", "f16", "true", "-1", MEASURED),
+                                      DOCUMENT("2", "f16", "true", "512", "")};
     char path[128];
     struct tuned t;
     snprintf(path, sizeof path, "%s/bad.json", folder);
@@ -125,6 +132,8 @@ static void anything_else_is_refused(void **state)
         if (tuned_read(path, &t))
             fail_msg("taken: %s", bad[i]);
     }
+    write_text(path, DOCUMENT("2", "f16", "true", "512", MEASURED));
+    assert_true(tuned_read(path, &t));
     struct err err = ERR_INIT;
     assert_false(tuned_write("/proc/nowhere/x.json", &example, &err));
     assert_int_equal(err.code, ERR_IO);

@@ -181,6 +181,31 @@ static void rows_go_where_they_count(void **state)
     assert_int_equal(draft_plan(&governor, bids, 0, 3, 1000), 0);
 }
 
+/* A copy among four streams makes the other three wait for twice a plain step at most; four copies wait for each
+ * other as long as it pays. */
+static void streams_without_guesses_wait_for_little(void **state)
+{
+    (void)state;
+    struct draft_governor governor;
+    struct draft_record good = {0};
+    struct draft_bid bids[4];
+    draft_init(&governor);
+    for (unsigned i = 0; i < 10; i++)
+        for (unsigned rows = 1; rows <= LIMIT_DRAFT_ROWS; rows *= 2)
+            draft_note_step(&governor, rows, rows, rows, processor(rows));
+    for (unsigned i = 0; i < 40; i++)
+        for (unsigned matched = 2; matched < 40; matched++)
+            draft_note_token(&governor, &good, matched, true);
+    for (unsigned i = 0; i < 4; i++)
+        bids[i] = (struct draft_bid){.record = &good, .matched = 30, .limit = LIMIT_DRAFT_TOKENS};
+    governor.credit = 100;
+    unsigned beside = draft_plan(&governor, bids, 1, 4, 100);
+    assert_true(beside > 0);
+    assert_true(governor.cost[4 + beside] <= 2 * governor.cost[4]);
+    unsigned all = draft_plan(&governor, bids, 4, 4, 100);
+    assert_true(governor.cost[4 + all] > 2 * governor.cost[4]);
+}
+
 static void a_guess_that_did_not_pay_waits_longer_each_time(void **state)
 {
     (void)state;
@@ -205,6 +230,7 @@ int main(void)
         cmocka_unit_test(the_worst_text_on_the_worst_machine_is_bounded),
         cmocka_unit_test(the_curve_is_learnt_in_spite_of_neighbours),
         cmocka_unit_test(rows_go_where_they_count),
+        cmocka_unit_test(streams_without_guesses_wait_for_little),
         cmocka_unit_test(a_guess_that_did_not_pay_waits_longer_each_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
