@@ -153,6 +153,12 @@ bool kv_store_wants(const struct kv_store *store, const engine_token *tokens, un
     return prefix_find(store->config.tree, tokens, count, kept).length + WORTH_KEEPING <= count;
 }
 
+bool kv_store_has_room(const struct kv_store *store, unsigned sequence)
+{
+    size_t size = store->config.ops->state_size(store->config.engine, sequence);
+    return store->stats.memory_bytes + size <= store->config.memory_limit;
+}
+
 /* States that are a beginning of tokens say nothing that this one does not. */
 static void forget_beginnings(struct kv_store *store, const engine_token *tokens, unsigned count)
 {

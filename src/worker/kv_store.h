@@ -32,6 +32,9 @@ bool kv_store_wants(const struct kv_store *store, const engine_token *tokens, un
  * that are a beginning of this one go too, if the engine can cut states. False: too big, or the engine failed. */
 bool kv_store_keep(struct kv_store *store, unsigned sequence, const engine_token *tokens, unsigned count);
 
+/* Whether the sequence's state can be kept without pushing another out. */
+bool kv_store_has_room(const struct kv_store *store, unsigned sequence);
+
 /* The tokens of the state behind a PREFIX_KEPT mark. */
 const engine_token *kv_store_tokens(const struct prefix_mark *mark, unsigned *ret_count);
 

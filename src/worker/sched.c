@@ -301,6 +301,7 @@ static enum progress step(struct sched *sched)
     fit_batch(sched);
     post_all(sched);
     if (sched->row_count > 0) {
+        sched_clear_way(sched);
         if (!decode(sched))
             return BROKEN;
         post_all(sched);

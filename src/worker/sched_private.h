@@ -44,6 +44,7 @@ struct sched {
     bool left;                 /* in this step: a branch has left its sequence */
     uint64_t worked_ms;        /* when a step last found something to do */
     bool untidy;               /* since sched_tidy last had nothing to do */
+    double clearing;           /* tokens of idle sequences that may be copied away beside the work */
     uint64_t tidied;           /* idle sequences left until then (seq_table's clock) were looked at by sched_tidy */
     struct branch **running;
     unsigned running_count;
@@ -113,6 +114,7 @@ void sched_fail_gen(struct sched *sched, struct gen *gen, enum err_code code, co
 bool sched_trim(struct sched *sched, unsigned id, unsigned length);     /* false: the sequence had to be emptied */
 void sched_forget(struct sched *sched, unsigned id);                    /* an idle sequence leaves the cache */
 bool sched_make_room(struct sched *sched, unsigned needed, int except); /* forgets idle sequences, never `except` */
+void sched_clear_way(struct sched *sched);    /* before a step: idle sequences that would make it slower leave */
 void sched_forget_stale(struct sched *sched); /* one idle sequence, if they have more than their part of the cache */
 bool sched_preempt(struct sched *sched);      /* false: only one branch runs */
 void sched_checkpoint(struct sched *sched, struct branch *branch); /* its prefill has come to its checkpoint */

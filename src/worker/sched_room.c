@@ -1,12 +1,16 @@
 /* Room in the cache. What idle sequences hold is worth its cells as long as somebody comes back to it, but attention
- * passes over every cell in use, whoever holds it (8 000 idle ones made a prefill of 430 tokens 8 to 14 % slower). So
- * idle prefixes stay within a part of the cache; what leaves is copied to the KV store, when it is not there already,
- * and comes back as a copy.
+ * passes over every cell in use, whoever holds it: 1 000 idle ones made the decode of 16 streams 13 % slower (135 M
+ * parameters). A copy of a token's state costs a hundredth of its prefill. So beside work idle prefixes leave for the
+ * KV store and come back as a copy, as long as nothing kept there has to go for them: a sequence that is there already
+ * leaves at once, another when the step's own work outweighs the copy (sched_clear_way). Where the store is full, or
+ * states serve less than sequences do (whole_states), idle prefixes only stay within a part of the cache.
  *
- * The copies are made in quiet moments (sched_tidy), so that forgetting a sequence is nearly free when room is needed
- * in a hurry; only what was not copied yet is copied then. A pre-empted branch loses its cells in the same way, and
- * finds its state again when it is admitted. */
+ * Most copies are made in quiet moments (sched_tidy), so that forgetting a sequence is nearly free when room is needed
+ * in a hurry. A pre-empted branch loses its cells in the same way, and finds its state again when it is admitted. */
 #include "worker/sched_private.h"
+
+#define IDLE_WEIGHT 16 /* idle cells beside work, as a fraction of the busy ones, that are no burden */
+#define CLEAR_STEP  64 /* tokens that may be copied away for a step without prefill: some 1 % of its time */
 
 #define IDLE_KEPT  2  /* idle sequences kept however long they are */
 #define IDLE_PART  16 /* more of them only within this fraction of the cells */
@@ -72,6 +76,37 @@ void sched_forget_stale(struct sched *sched)
     int oldest = stale(sched, lost ? LOST_KEPT : IDLE_KEPT, lost ? LOST_PART : IDLE_PART);
     if (oldest >= 0)
         sched_forget(sched, (unsigned)oldest);
+}
+
+static bool is_burden(const struct seq_table *table)
+{
+    return seq_idle_cells(table) > table->cells_busy / IDLE_WEIGHT;
+}
+
+/* Tokens to copy before the idle sequence may leave; 0: it is kept already, or worth nothing. */
+static unsigned copy_cost(const struct sched *sched, const struct seq *seq)
+{
+    return kv_store_wants(sched->store, seq->tokens, seq->count) ? seq->count : 0;
+}
+
+void sched_clear_way(struct sched *sched)
+{
+    unsigned prefilled = sched->row_count - sched->decode_rows;
+    if (sched->info->whole_states || sched->config.kv_memory == 0)
+        return;
+    sched->clearing += prefilled > CLEAR_STEP ? prefilled : CLEAR_STEP;
+    if (sched->clearing > sched->table.cells)
+        sched->clearing = sched->table.cells;
+    while (is_burden(&sched->table)) {
+        int id = seq_idle_oldest(&sched->table, -1);
+        if (id < 0)
+            return;
+        unsigned cost = copy_cost(sched, &sched->table.seqs[id]);
+        if (cost > sched->clearing || (cost > 0 && !kv_store_has_room(sched->store, (unsigned)id)))
+            return;
+        sched->clearing -= cost;
+        sched_forget(sched, (unsigned)id);
+    }
 }
 
 /* The idle sequence that was left first after the last one looked at, or -1: each is looked at once, else two that do

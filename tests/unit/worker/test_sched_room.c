@@ -122,6 +122,34 @@ static void a_quiet_moment_is_used(void **state)
     close_fake();
 }
 
+/* An idle prefix leaves while another stream is at work, and comes back as a copy; it stays when nothing else in the
+ * store would survive that. */
+static void idle_prefixes_make_way(void **state)
+{
+    (void)state;
+    struct drive_reply reply;
+    open_fake_with("fake:context=2000,sequences=4", (struct sched_config){.queue_size = 8, .kv_memory = MEMORY});
+    run(&reply, long_prompt('a'), 10);
+    drive_reply_release(&reply);
+    run(&reply, long_prompt('b'), 40);
+    drive_reply_release(&reply);
+    assert_true(stats_now().kv.states == 1 && stats_now().cells_idle < 200);
+    run(&reply, long_prompt('a'), 10);
+    assert_int_equal(reply.timings.cached_tokens, 99);
+    assert_int_equal(stats_now().kv.restored, 1);
+    drive_reply_release(&reply);
+    close_fake();
+    open_fake_with("fake:context=2000,sequences=4", (struct sched_config){.queue_size = 8, .kv_memory = 1});
+    run(&reply, long_prompt('a'), 10);
+    drive_reply_release(&reply);
+    run(&reply, long_prompt('b'), 40);
+    drive_reply_release(&reply);
+    run(&reply, long_prompt('a'), 10);
+    assert_int_equal(reply.timings.cached_tokens, 99);
+    drive_reply_release(&reply);
+    close_fake();
+}
+
 static void states_are_found_by_the_next_worker(void **state)
 {
     (void)state;
@@ -326,6 +354,7 @@ int main(void)
         cmocka_unit_test(what_leaves_the_cache_comes_back),
         cmocka_unit_test(pre_emption_is_a_copy),
         cmocka_unit_test(a_quiet_moment_is_used),
+        cmocka_unit_test(idle_prefixes_make_way),
         cmocka_unit_test(states_are_found_by_the_next_worker),
         cmocka_unit_test(whole_states_where_sequences_cannot_be_cut),
         cmocka_unit_test(a_single_request_passes_fifty),
