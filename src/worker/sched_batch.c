@@ -6,8 +6,8 @@
  * without any is read in one piece, a long one in small ones.
  *
  * Fairness. Prefills of clients with few streams go first, then in the order of virtual time. While one client's prompt
- * is read, a client with more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn: who has few
- * requests does not pay for somebody's many. */
+ * is read, a client with more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn, and none in the
+ * one step that a short prompt takes: who has few requests does not pay for somebody's many. */
 #include "worker/sched_private.h"
 
 #include "base/mem.h"
@@ -180,18 +180,39 @@ static unsigned order_prefills(struct sched *sched)
     return count;
 }
 
-/* How many streams each client may step. */
-static void set_quotas(struct sched *sched, unsigned prefills)
+/* Clients with many streams are held while another client's prompt is read. True: there is one. */
+static bool hold_crowds(struct sched *sched, unsigned prefills)
 {
-    sched->yielding = false;
+    bool any = false;
     list_each (share, &sched->shares.shares, struct share, link) {
         bool others = false;
         for (unsigned i = 0; i < prefills; i++)
             others |= sched->order[i]->gen->share != share;
+        share->held = others && share->running > LIMIT_STREAMS_HELD;
+        any |= share->held;
+    }
+    return any;
+}
+
+/* Whether those who are not held have little to read. */
+static bool is_short_wait(const struct sched *sched, unsigned prefills)
+{
+    unsigned tokens = 0;
+    for (unsigned i = 0; i < prefills; i++)
+        if (!sched->order[i]->gen->share->held)
+            tokens += sched->order[i]->count - sched->order[i]->done;
+    return tokens > 0 && tokens <= sched->row_limit && tokens <= sched->prefill_rate * LIMIT_STALL_STEP_MS / 1e3;
+}
+
+/* How many streams each client may step. */
+static void set_quotas(struct sched *sched, unsigned prefills)
+{
+    sched->yielding = hold_crowds(sched, prefills);
+    sched->made_way = sched->yielding && !sched->made_way && is_short_wait(sched, prefills);
+    list_each (share, &sched->shares.shares, struct share, link) {
         unsigned part = (share->running + HELD_PART - 1) / HELD_PART;
-        bool held = others && share->running > LIMIT_STREAMS_HELD;
-        share->quota = !held ? share->running : part > LIMIT_STREAMS_HELD ? part : LIMIT_STREAMS_HELD;
-        sched->yielding |= held;
+        part = sched->made_way ? 0 : part > LIMIT_STREAMS_HELD ? part : LIMIT_STREAMS_HELD;
+        share->quota = share->held ? part : share->running;
     }
 }
 
@@ -218,6 +239,8 @@ static void add_prefills(struct sched *sched, unsigned prefills)
     unsigned scores = sched->info->outputs - sched->info->sequences; /* every sequence may want one row besides */
     for (unsigned i = 0; i < prefills && budget > 0; i++) {
         struct branch *branch = sched->order[i];
+        if (sched->made_way && branch->gen->share->held)
+            continue;
         unsigned count = branch->count - branch->done;
         if (branch->checkpoint > branch->done && count > branch->checkpoint - branch->done)
             count = branch->checkpoint - branch->done;

@@ -38,6 +38,7 @@ struct sched {
     struct share_table shares; /* clients, with their waiting branches */
     bool batch_held;           /* in this step: interactive work runs or ran just now, and it is not batch's turn */
     bool yielding;             /* in this step: clients with many streams make room for another's prefill */
+    bool made_way;             /* in this step: entirely, as that prefill is short; never in two in a row */
     unsigned turn;             /* whose they are, in turn */
     unsigned steps_held;       /* since batch had a turn */
     uint64_t interactive_ms;   /* when interactive work was last seen */

@@ -18,6 +18,7 @@ struct share {
     uint64_t served;                  /* virtual time, tokens */
     unsigned requests;                /* that have not ended */
     unsigned running;                 /* branches in the cache */
+    bool held;                        /* in this step it makes room for another's prefill; the scheduler's */
     unsigned quota;                   /* of them that may decode in this step; the scheduler's */
     struct list waiting[SHARE_LANES]; /* branches, oldest first */
 };

@@ -348,6 +348,40 @@ static void a_crowd_gives_way(void **state)
     close_fake();
 }
 
+/* A short prompt of another client is read in a step of its own, once its rate is known; the crowd goes on after it. */
+static void a_crowd_waits_for_a_short_prompt(void **state)
+{
+    (void)state;
+    struct drive_reply many[6], one;
+    char prompt[16];
+    open_fake("fake:sequences=8,prefill=10000", 16);
+    run(&one, long_prompt('w'), 2); /* so that the rate of prefill is known */
+    drive_reply_release(&one);
+    gate_set(true, 0);
+    for (int i = 0; i < 6; i++) {
+        snprintf(prompt, sizeof prompt, "%c-many|", 'a' + i);
+        start_for(&many[i], prompt, 40, 7, 0);
+    }
+    gate_await();
+    gate_set(true, 4); /* all are read and decode */
+    gate_await();
+    start_for(&one, "0123456789|", 40, 8, 0); /* the crowd's step is given up for it */
+    gate_count_anew();
+    gate_set(true, 2);
+    gate_await();
+    assert_int_equal(gate.rows, 6 + strlen("0123456789|")); /* the one given up, and the prompt alone */
+    gate_count_anew();
+    gate_set(true, 1);
+    gate_await();
+    assert_int_equal(gate.rows, 6 + 1);
+    gate_set(false, 0);
+    loop_run(&drive.loop);
+    for (int i = 0; i < 6; i++)
+        drive_reply_release(&many[i]);
+    drive_reply_release(&one);
+    close_fake();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +396,7 @@ int main(void)
         cmocka_unit_test(prefill_keeps_the_pace),
         cmocka_unit_test(batch_steps_give_way),
         cmocka_unit_test(a_crowd_gives_way),
+        cmocka_unit_test(a_crowd_waits_for_a_short_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
