@@ -5,6 +5,7 @@ medians with their spread. Nothing else should use the machine.
 
   bench/engine.py BUILD_FOLDER LLAMA_FOLDER MODEL.gguf [--rounds N] [decode burst warm gap swap fair ...]"""
 import argparse
+import itertools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import time
 from worker import Server, WORDS, llama_bench
 
 TOKENS = 64
+DECODED = 96 # a stream, where only decoding is measured
 
 
 def spread(values, digits=2):
@@ -85,16 +87,16 @@ def together(jobs):
 
 # ---- decode rates beside the bare engine ----
 
-def batched_bench(peers, prompt, shared, flash):
+def batched_bench(peers, prompt, shared, flash, cache):
     out = subprocess.run([os.path.join(peers.bin, "llama-batched-bench"), "-m", peers.model, "-c", "16384", "-npp", str(prompt), "-ntg",
-                          str(TOKENS), "-npl", "4,8,16", "-fa", flash, "-kvu", "-t", "2", "--output-format", "jsonl",
+                          str(DECODED), "-npl", "4,8,16", "-fa", flash, cache, "-t", "2", "--output-format", "jsonl",
                           *(["-pps"] if shared else [])], capture_output=True, text=True, check=True).stdout
     return {row["pl"]: row["speed_tg"] for row in map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines()))}
 
 
 def our_decode(peers, flash):
-    out = subprocess.run([os.path.join(peers.build, "bench", "bench_decode"), peers.model, str(TOKENS), "1", flash], capture_output=True,
-                         text=True, check=True).stdout
+    out = subprocess.run([os.path.join(peers.build, "bench", "bench_decode"), peers.model, str(DECODED), "1", flash],
+                         capture_output=True, text=True, check=True).stdout
     rates = {(int(n), shared): float(rate) for n, own, deep in
              re.findall(r"(\d+) streams, depth 64: ([\d.]+) t/s; depth 512 shared: ([\d.]+)", out)
              for shared, rate in ((False, own), (True, deep))}
@@ -103,14 +105,14 @@ def our_decode(peers, flash):
 
 
 def decode(peers, rounds):
-    """The peer's best of both attention kinds, ours as it chooses (auto)."""
+    """The peer's best of both attention kinds and both caches, ours as it chooses (auto)."""
     ours, theirs, single = {}, {}, ([], [])
     for _ in range(rounds):
         rates, one = our_decode(peers, "auto")
         best = {}
         for shared, prompt in ((False, 64), (True, 512)):
-            for flash in ("on", "off"):
-                for streams, rate in batched_bench(peers, prompt, shared, flash).items():
+            for flash, cache in itertools.product(("on", "off"), ("-kvu", "-no-kvu")):
+                for streams, rate in batched_bench(peers, prompt, shared, flash, cache).items():
                     best[streams, shared] = max(best.get((streams, shared), 0), rate)
         for key in best:
             ours.setdefault(key, []).append(rates[key])
@@ -190,8 +192,10 @@ def four_streams(server, seed, tokens, then=None):
 
 
 def gap(peers, rounds):
-    makes = {"ours": lambda: peers.worker("--context-size", "8192"), "llama-server": lambda: peers.llama("-np", "5", "-c", "20480")}
-    seen = {name: ([], [], []) for name in makes}
+    makes = {"ours": lambda: peers.worker("--context-size", "8192"),
+             "ours, without guesses": lambda: peers.worker("--context-size", "8192", "--lookup", "off"),
+             "llama-server": lambda: peers.llama("-np", "5", "-c", "20480")}
+    seen = {name: ([], [], [], []) for name in makes}
     for number in range(rounds):
         for name, make in makes.items():
             with make() as server:
@@ -202,10 +206,11 @@ def gap(peers, rounds):
                 seen[name][0].append(p99(quiet) * 1e3)
                 seen[name][1].append(p99(busy) * 1e3)
                 seen[name][2].append(long[0][0])
-    for name, (quiet, busy, first) in seen.items():
+                seen[name][3].append(busy[-1])
+    for name, (quiet, busy, first, worst) in seen.items():
         print(f"4 streams beside a prompt of 4 000 tokens, {name}: p99 gap {spread(busy, 0)} ms, undisturbed {spread(quiet, 0)} ms, "
-              f"x {spread([a / b for a, b in zip(busy, quiet)])}{' (goal 2)' if name == 'ours' else ''}; "
-              f"the prompt's first token {spread(first, 1)} s")
+              f"x {spread([a / b for a, b in zip(busy, quiet)])}{' (goal 2)' if name.startswith('ours') else ''}; "
+              f"longest gap {spread(worst, 1)} s, the prompt's first token {spread(first, 1)} s")
 
 
 # ---- A, B, A with memory for one ----
