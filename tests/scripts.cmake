@@ -1,7 +1,8 @@
 # Tests that are programs of their own: scripts over the whole tree, the real binary, the vendors' clients.
 # scripts/test.sh prepares what they need and names it in the environment.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-set(test_environment "INFERD=$<TARGET_FILE:inferd>" "INFERD_MODELS=${INFERD_MODELS}" "PYTHONPATH=${CMAKE_CURRENT_SOURCE_DIR}/sys"
+set(test_environment "INFERD=$<TARGET_FILE:inferd>" "INFERD_MODELS=${INFERD_MODELS}" "INFERD_TINY=${INFERD_TINY}"
+  "INFERD_PROJECTORS=${CMAKE_CURRENT_BINARY_DIR}" "PYTHONPATH=${CMAKE_CURRENT_SOURCE_DIR}/sys"
   "PYTHONDONTWRITEBYTECODE=1")
 
 add_test(NAME tree/arrows COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/arrows.py)

@@ -90,6 +90,21 @@
 #define LIMIT_METADATA             16                  /* members of "metadata" */
 #define LIMIT_METADATA_TEXT        512                 /* bytes of one of its values */
 
+/* Images of chats (openai/image.h, worker/vision.h) */
+#define LIMIT_IMAGES        16           /* of one request */
+#define LIMIT_IMAGE_BYTES   (20u << 20)  /* of one, as a file */
+#define LIMIT_IMAGE_SIDE    16384        /* pixels */
+#define LIMIT_IMAGE_PIXELS  (32u << 20)  /* of one; decoding takes some 10 bytes for each */
+#define LIMIT_IMAGES_PIXELS (64u << 20)  /* of one request's together */
+#define LIMIT_JPEG_SCANS    64           /* passes over the picture that one file may ask for */
+#define LIMIT_IMAGE_URL     8192         /* bytes of an http or https one */
+#define LIMIT_IMAGE_MS      20000        /* for fetching one from its URL */
+#define LIMIT_IMAGE_HOPS    3            /* redirects on the way */
+#define LIMIT_IMAGE_CELLS   4            /* an image of fewer cells cannot be told from others for sure */
+#define LIMIT_PICTURES      512          /* pieces that one request's images are encoded in */
+#define LIMIT_PICTURE_CACHE (128u << 20) /* bytes of encoded images kept for the next turn */
+#define LIMIT_SIGHTS        64           /* requests with images that wait for their encoding */
+
 /* Worker */
 #define LIMIT_QUEUE              512   /* default of server.queue_size: requests waiting for a sequence */
 #define LIMIT_QUEUE_MAX          65536 /* largest server.queue_size */
@@ -145,6 +160,7 @@
 
 /* Instances */
 #define LIMIT_MODELS             4096   /* model files known at once */
+#define LIMIT_PROJECTORS         64     /* of one folder */
 #define LIMIT_MODEL_DIR_DEPTH    4      /* folders below models_dir that are looked into */
 #define LIMIT_LOG_RING           16384  /* last output of a child kept in memory */
 #define LIMIT_START_MS           600000 /* a child that is not ready by then is ended */

@@ -59,6 +59,8 @@ static void model_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--gpu-layers", first_set(i->settings.gpu_layers, m ? m->gpu_layers : -1, conf->gpu_layers), -1);
     if (m && *m->chat_template)
         option(a, "--chat-template", m->chat_template);
+    if (i->projector)
+        option(a, "--mmproj", i->projector);
     for (size_t n = 0; m && m->lora[n]; n++)
         option(a, "--lora", m->lora[n]);
     if (m && m->embedding_pooling)
@@ -100,6 +102,8 @@ static void worker_arguments(struct arguments *a, const struct instance *i)
     option_real(a, "--top-p", conf->default_top_p);
     if (!conf->memory_map)
         argument(a, "--no-mmap");
+    if (conf->private_image_urls)
+        argument(a, "--private-images");
     if (conf->mlock)
         argument(a, "--mlock");
     model_arguments(a, i);

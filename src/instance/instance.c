@@ -388,6 +388,7 @@ void instance_free(struct instance *i)
         output_free(i->output);
     mem_free(i->name);
     mem_free(i->path);
+    mem_free(i->projector);
     mem_free(i);
 }
 
@@ -409,6 +410,8 @@ struct instance *instance_of_model(struct instances *all, const struct model *m)
         i->target = *m->upstream;
     } else if (instance_needs_start(i)) {
         mem_free(i->path);
+        mem_free(i->projector);
+        i->projector = m->projector ? mem_strdup(m->projector) : NULL;
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
         i->memory_estimate = memory_estimate(m, load_context(i, m), all->conf);

@@ -67,6 +67,7 @@ struct instance {
 
     /* KIND_IMPLICIT */
     char *path;                     /* of the model's file; a fake model's settings */
+    char *projector;                /* of an implicit one that sees; else NULL */
     struct model_settings settings; /* of a load by hand */
     bool fake; /* general.architecture "fake": a model without weights, for tests of clients and of us */
 

@@ -22,6 +22,8 @@ struct preparation {
     struct loop_job job;
     struct instance *instance;
     char *path; /* of the model's file, or NULL */
+    char *projector;
+    uint64_t projector_bytes;
     bool readable;
     struct gguf gguf;
 };
@@ -310,7 +312,9 @@ static void spawn(struct instance *i)
 static void prepare(struct loop_job *job)
 {
     struct preparation *p = container_of(job, struct preparation, job);
+    struct stat info;
     p->readable = p->path && gguf_read(p->path, &p->gguf, NULL);
+    p->projector_bytes = p->projector && stat(p->projector, &info) == 0 ? (uint64_t)info.st_size : 0;
 }
 
 static void prepared(struct loop_job *job)
@@ -321,7 +325,8 @@ static void prepared(struct loop_job *job)
     i->all->jobs--;
     i->fake = false;
     if (p->readable) {
-        i->memory_estimate = memory_estimate_named(&p->gguf, i->options.backend_options, i->all->conf);
+        i->memory_estimate =
+            memory_estimate_named(&p->gguf, p->projector_bytes, i->options.backend_options, i->all->conf);
         if (strcmp(p->gguf.architecture, "fake") == 0 && strcmp(i->options.backend->type, "worker") == 0) {
             i->fake = true;
             mem_free(i->path);
@@ -329,6 +334,7 @@ static void prepared(struct loop_job *job)
         }
     }
     mem_free(p->path);
+    mem_free(p->projector);
     mem_free(p);
     if (i->state == INSTANCE_STARTING)
         spawn(i);
@@ -347,7 +353,9 @@ void launch(struct instance *i)
     struct preparation *p = mem_calloc(1, sizeof *p);
     p->instance = i;
     bool file = strcmp(i->options.backend->type, "worker") == 0 || strcmp(i->options.backend->type, "llama_cpp") == 0;
+    const char *projector = json_string_value(json_object_get(i->options.backend_options, "mmproj"));
     p->path = path && file ? mem_strdup(path) : NULL;
+    p->projector = projector && file ? mem_strdup(projector) : NULL;
     i->preparing = true;
     i->all->jobs++;
     loop_work(i->all->loop, &p->job, prepare, prepared);

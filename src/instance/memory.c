@@ -21,7 +21,8 @@ void memory_setup(const struct model *m, uint64_t context, const struct conf *co
                                               : conf->flash_attention == FLASH_AUTO ? m->ubatch
                                                                                     : 0,
                                     .kv_type = kv_types[conf->kv_type],
-                                    .flash = !plain};
+                                    .flash = !plain,
+                                    .projector = m->projector_bytes};
 }
 
 uint64_t memory_estimate(const struct model *m, uint64_t context, const struct conf *conf)
@@ -56,9 +57,10 @@ static const char *text_of(const json_t *options, const char *key, const char *o
     return text ? text : json_string_value(json_object_get(options, other_key));
 }
 
-uint64_t memory_estimate_named(const struct gguf *gguf, const json_t *options, const struct conf *conf)
+uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, const json_t *options,
+                               const struct conf *conf)
 {
-    struct model model = {.gguf = *gguf};
+    struct model model = {.gguf = *gguf, .projector_bytes = projector};
     struct fit_setup setup;
     struct fit fit;
     unsigned context = 0;

@@ -14,7 +14,9 @@ void memory_setup(const struct model *model, uint64_t context, const struct conf
 /* Bytes a worker will take for it in all. */
 uint64_t memory_estimate(const struct model *model, uint64_t context, const struct conf *conf);
 
-/* The same for a named instance: its own options (canonical, of the worker or of llama-server) come before conf's. */
-uint64_t memory_estimate_named(const struct gguf *gguf, const json_t *options, const struct conf *conf);
+/* The same for a named instance: its own options (canonical, of the worker or of llama-server) come before conf's.
+ * projector: bytes of its projector's file. */
+uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, const json_t *options,
+                               const struct conf *conf);
 
 #endif

@@ -1,6 +1,6 @@
 /* One walk over the folders collects candidate files; shards ("-00001-of-00003") are folded into the first one, vision
- * projectors are left out, and what is broken stays in the list with its reason, so that asking for it explains why it
- * cannot be had. */
+ * projectors are kept apart and given to the models beside them, and what is broken stays in the list with its reason,
+ * so that asking for it explains why it cannot be had. */
 #include "instance/model.h"
 
 #include <dirent.h>
@@ -12,6 +12,7 @@
 #include "base/json_write.h"
 #include "base/mem.h"
 #include "conf/tuned.h"
+#include "instance/projector.h"
 #include "obs/log.h"
 
 struct walk {
@@ -97,6 +98,19 @@ static bool known_header(const struct walk *w, const char *path, const struct st
     return false;
 }
 
+static void add_projector(struct walk *w, const char *path)
+{
+    struct model_catalogue *c = w->catalogue;
+    bool known = c->projector_count == LIMIT_MODELS;
+    for (size_t i = 0; i < c->projector_count && !known; i++)
+        known = strcmp(c->projectors[i], path) == 0;
+    if (known)
+        return;
+    if ((c->projector_count & (c->projector_count + 1)) == 0) /* one less than a power of two, or none */
+        c->projectors = mem_realloc(c->projectors, (2 * c->projector_count + 2) * sizeof *c->projectors);
+    c->projectors[c->projector_count++] = arena_strdup(&c->arena, path);
+}
+
 static void consider(struct walk *w, const char *path, const char *id)
 {
     struct stat info = {0};
@@ -114,6 +128,8 @@ static void consider(struct walk *w, const char *path, const char *id)
         good = (!sharded && known_header(w, path, &info, &gguf)) || gguf_read(path, &gguf, &err);
     else
         err_set(&err, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
+    if (good && gguf.is_projector)
+        add_projector(w, path);
     if (good && (gguf.is_projector || gguf.split_number != 0))
         return;
     struct model *m = model_add(w);
@@ -172,6 +188,32 @@ static void walk_folder(struct walk *w, const char *folder, int depth)
     closedir(dir);
 }
 
+static void walk_projectors(struct walk *w, const char *folder)
+{
+    char path[4096];
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+    while (dir && (entry = readdir(dir)))
+        if (is_gguf(entry->d_name) && strcasestr(entry->d_name, "mmproj") &&
+            (size_t)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < sizeof path)
+            consider(w, path, NULL);
+    if (dir)
+        closedir(dir);
+}
+
+/* A file that a table names, and the projectors in its folder, which need not be among those that are walked. */
+static void consider_beside(struct walk *w, const char *file, const char *id)
+{
+    char folder[4096];
+    consider(w, file, id);
+    snprintf(folder, sizeof folder, "%.*s", (int)(base_name(file) - file), file);
+    size_t n = strlen(folder);
+    if (n > 1)
+        folder[n - 1] = '\0'; /* as the walk has it: no slash at the end */
+    if (n > 0)
+        walk_projectors(w, folder);
+}
+
 /* A model that somebody else serves: no file, only an address. */
 static void add_upstream(struct walk *w, const struct conf_model *overrides)
 {
@@ -212,6 +254,84 @@ static void make_unique(struct model_catalogue *c)
     qsort(c->models, c->count, sizeof *c->models, by_id);
 }
 
+/* ---- projectors ---- */
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Bytes of a path's folder, its slash included. */
+static size_t folder_bytes(const char *path)
+{
+    return (size_t)(base_name(path) - path);
+}
+
+static bool is_beside(const char *a, const char *b)
+{
+    size_t n = folder_bytes(a);
+    return n == folder_bytes(b) && memcmp(a, b, n) == 0;
+}
+
+static bool is_folder_of(const char *root, const char *path)
+{
+    size_t n = strlen(root), folder = folder_bytes(path);
+    while (n > 0 && root[n - 1] == '/')
+        n--;
+    while (folder > 0 && path[folder - 1] == '/')
+        folder--;
+    return folder == n && memcmp(root, path, n) == 0;
+}
+
+/* Folders below those that are configured are repositories: what lies in one belongs together. In a configured one
+ * itself, anything may lie. */
+static bool is_repository(const struct conf *conf, const char *path)
+{
+    bool root = is_folder_of(conf->models_dir, path);
+    for (const char *const *dir = conf->import_dirs; *dir; dir++)
+        root |= is_folder_of(*dir, path);
+    return !root;
+}
+
+static bool is_alone(const struct model_catalogue *c, const struct model *m)
+{
+    size_t beside = 0;
+    for (size_t i = 0; i < c->count; i++)
+        beside += !c->models[i].upstream && is_beside(c->models[i].path, m->path);
+    return beside == 1;
+}
+
+static const char *find_projector(const struct model_catalogue *c, const struct model *m, const struct conf *conf)
+{
+    const char *names[LIMIT_PROJECTORS];
+    uint64_t number, count;
+    struct projector_question q = {.model = stem(m->path), .names = names};
+    size_t first = 0;
+    while (first < c->projector_count && !is_beside(c->projectors[first], m->path))
+        first++;
+    for (size_t i = first; i < c->projector_count && q.count < LIMIT_PROJECTORS; i++)
+        if (is_beside(c->projectors[i], m->path))
+            names[q.count++] = base_name(c->projectors[i]);
+    if (q.count == 0)
+        return NULL;
+    if (shard_suffix(q.model, &number, &count))
+        q.model.n -= 15;
+    q.shares = is_repository(conf, m->path) || is_alone(c, m);
+    int chosen = projector_choose(&q);
+    return chosen < 0 ? NULL : c->projectors[first + (size_t)chosen];
+}
+
+/* "auto": the one that lies beside it; "": none; else the file that is named. */
+static void pair_projector(struct model_catalogue *c, struct model *m, const struct conf *conf)
+{
+    struct stat info;
+    const char *named = m->overrides ? m->overrides->mmproj : "auto";
+    if (m->upstream || m->problem.code != ERR_NONE || !m->gguf.causal || !*named)
+        return;
+    m->projector = strcmp(named, "auto") == 0 ? find_projector(c, m, conf) : arena_strdup(&c->arena, named);
+    m->projector_bytes = m->projector && stat(m->projector, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
 void model_read_tuned(struct model *m, const struct conf *conf)
 {
     char dir[4096], path[4096];
@@ -236,12 +356,15 @@ struct model_catalogue *model_catalogue_scan(const struct conf *conf, const stru
         if (*m->upstream)
             add_upstream(&w, m);
         else if (*m->file)
-            consider(&w, m->file, m->name);
+            consider_beside(&w, m->file, m->name);
     if (c->count)
         make_unique(c);
+    if (c->projector_count)
+        qsort(c->projectors, c->projector_count, sizeof *c->projectors, by_path);
     for (size_t i = 0; i < c->count; i++) {
         c->models[i].overrides = conf_model_find(conf, str_from(c->models[i].id));
         model_read_tuned(&c->models[i], conf);
+        pair_projector(c, &c->models[i], conf);
     }
     c->scanned_ms = clock_ms();
     return c;
@@ -253,6 +376,7 @@ void model_catalogue_free(struct model_catalogue *c)
         return;
     arena_dispose(&c->arena);
     mem_free(c->models);
+    mem_free(c->projectors);
     mem_free(c);
 }
 

@@ -20,6 +20,8 @@ struct model {
     struct timespec modified; /* the same, exactly; with first_bytes tells whether the first file has changed */
     uint64_t first_bytes;
     const struct conf_model *overrides; /* or NULL */
+    const char *projector;              /* the file that lets it see, or NULL */
+    uint64_t projector_bytes;
     const struct http_target *upstream; /* a server that runs it already, or NULL: there is no file then */
     bool plain_attention;               /* measured as the faster one here (conf/tuned.h) */
     unsigned ubatch;                    /* likewise, the micro-batch; 0: not measured */
@@ -30,6 +32,8 @@ struct model_catalogue {
     struct arena arena;
     struct model *models; /* sorted by id */
     size_t count;
+    const char **projectors; /* paths, sorted: those of a folder stand together */
+    size_t projector_count;
     uint64_t scanned_ms; /* clock_ms */
 };
 

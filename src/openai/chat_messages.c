@@ -2,11 +2,16 @@
  *
  * The roles are five on the way in and four on the way out: developer becomes system, the deprecated function becomes
  * tool. Content given as parts becomes one string, because templates without typed content print parts as they please;
- * a part that is not text is refused with its path, since no model here hears or sees. Assistant messages may lack
- * content when they carry calls or a refusal; a legacy function_call becomes a call whose id is its name. */
+ * an image becomes a mark in it, whether this model sees or not is the caller's to say; audio and files are refused
+ * with their path. Assistant messages may lack content when they carry calls or a refusal; a legacy function_call
+ * becomes a call whose id is its name.
+ *
+ * A mark is "<image:SECRET:NN>" with a secret of this request, 130 random bits: a template passes it on like any text,
+ * and nobody can write one into a message. */
 #include "openai/chat_request.h"
 
 #include "base/json_write.h"
+#include "base/rand.h"
 
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_FUNCTION };
 
@@ -23,8 +28,41 @@ struct message {
     struct json *out;
     const char *path; /* "messages[3]" */
     enum role role;
+    struct arena *arena;
+    struct openai_chat *chat;
+    struct openai_image *images; /* the chat's: LIMIT_IMAGES of them */
     struct err *err;
 };
+
+/* ---- marks ---- */
+
+#define MARK_START "<image:"
+#define SECRET     22
+
+char *openai_image_mark(const struct openai_chat *chat, size_t index, char out[OPENAI_IMAGE_MARK])
+{
+    snprintf(out, OPENAI_IMAGE_MARK, MARK_START "%s:%02zu>", chat->image_secret, index % 100);
+    return out;
+}
+
+struct str openai_image_cut(const struct openai_chat *chat, struct str *text, size_t *ret_index)
+{
+    char start[OPENAI_IMAGE_MARK];
+    struct str all = *text;
+    size_t length = strlen(openai_image_mark(chat, 0, start)), head = length - 3; /* without "NN>" */
+    const char *found = chat->image_count ? memmem(all.p, all.n, start, head) : NULL;
+    size_t before = found ? (size_t)(found - all.p) : all.n;
+    *ret_index = SIZE_MAX;
+    if (!found || all.n - before < length) {
+        *text = STR_NONE;
+        return all;
+    }
+    *ret_index = (size_t)(found[head] - '0') * 10 + (size_t)(found[head + 1] - '0');
+    *text = (struct str){found + length, all.n - before - length};
+    return (struct str){all.p, before};
+}
+
+/* ---- messages ---- */
 
 static bool refuse(const struct message *m, const char *member, const char *what)
 {
@@ -44,48 +82,75 @@ static bool find_role(struct message *m, struct str name)
     return refuse(m, "role", "must be one of developer, system, user, assistant, tool, function");
 }
 
+/* Notes an image and puts its mark into the text. */
+static bool read_image(struct message *m, const json_t *part, const char *path, struct buf *text)
+{
+    char at[LIMIT_ERR_PARAM], url_path[LIMIT_ERR_PARAM], mark[OPENAI_IMAGE_MARK];
+    const json_t *image = json_object_get(part, "image_url");
+    struct str url = json_str(json_object_get(image, "url"));
+    struct openai_chat *chat = m->chat;
+    json_path_member(at, sizeof at, path, "image_url");
+    json_path_member(url_path, sizeof url_path, at, "url");
+    if (!json_is_object(image))
+        return err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be an object with a 'url'", at);
+    if (!url.p)
+        return err_set_param(m->err, ERR_INVALID_PARAMETERS, url_path, "'%s' must be a string", url_path);
+    if (chat->image_count == LIMIT_IMAGES)
+        return err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' is one image too many: at most %d are taken", at,
+                             LIMIT_IMAGES);
+    if (chat->image_count == 0)
+        rand_text(chat->image_secret, SECRET);
+    m->images[chat->image_count] = (struct openai_image){.url = url, .path = arena_strdup(m->arena, at)};
+    buf_puts(text, openai_image_mark(chat, chat->image_count++, mark));
+    return true;
+}
+
 /* The text of one content part. */
-static bool read_part(const struct message *m, const json_t *part, const char *path, struct str *ret_text)
+static bool read_text(const struct message *m, const json_t *part, struct str type, const char *path, struct buf *text)
+{
+    char at[LIMIT_ERR_PARAM];
+    bool refusal = m->role == ROLE_ASSISTANT && str_eq(type, STR("refusal"));
+    const char *member = refusal ? "refusal" : "text";
+    json_path_member(at, sizeof at, path, "type");
+    if (!refusal && !str_eq(type, STR("text"))) {
+        if (str_eq(type, STR("input_audio")) || str_eq(type, STR("file")))
+            return err_set_param(m->err, ERR_NOT_SUPPORTED, path,
+                                 "'%s' is of type %s: texts and images are all that can be read", path, type.p);
+        return err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be 'text' or 'image_url'", at);
+    }
+    struct str value = json_str(json_object_get(part, member));
+    json_path_member(at, sizeof at, path, member);
+    buf_str(text, value);
+    return value.p || err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be a string", at);
+}
+
+/* Texts are lines of their own, as most servers have it; images stand where they are. */
+static bool read_part(struct message *m, const json_t *part, const char *path, bool *after_text, struct buf *text)
 {
     struct str type = json_str(json_object_get(part, "type"));
-    char at[LIMIT_ERR_PARAM];
     if (!json_is_object(part))
         return err_set_param(m->err, ERR_INVALID_PARAMETERS, path, "'%s' must be an object, but is %s", path,
                              json_kind_name(part));
-    json_path_member(at, sizeof at, path, "type");
-    bool refusal = m->role == ROLE_ASSISTANT && str_eq(type, STR("refusal"));
-    if (!refusal && !str_eq(type, STR("text"))) {
-        if (str_eq(type, STR("image_url")) || str_eq(type, STR("input_audio")) || str_eq(type, STR("file")))
-            return err_set_param(m->err, ERR_NOT_SUPPORTED, path, "'%s' is of type %s: this model reads text only",
-                                 path, type.p);
-        return err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be 'text'", at);
-    }
-    const char *member = refusal ? "refusal" : "text";
-    *ret_text = json_str(json_object_get(part, member));
-    json_path_member(at, sizeof at, path, member);
-    return ret_text->p || err_set_param(m->err, ERR_INVALID_PARAMETERS, at, "'%s' must be a string", at);
+    bool image = str_eq(type, STR("image_url"));
+    if (!image && *after_text)
+        buf_putc(text, '\n');
+    *after_text = !image;
+    return image ? read_image(m, part, path, text) : read_text(m, part, type, path, text);
 }
 
-/* Parts are lines of their own, as most servers have it. */
-static bool write_parts(const struct message *m, const json_t *parts)
+static bool write_parts(struct message *m, const json_t *parts)
 {
     size_t count = json_array_size(parts);
     if (count < 1 || count > LIMIT_PARTS)
         return refuse(m, "content", "has a wrong length: its items must be between 1 and 1024");
     struct buf text;
     buf_init(&text, LIMIT_JSON_TEXT);
-    bool good = true;
+    bool good = true, after_text = false;
     for (size_t i = 0; i < count && good; i++) {
         char at[LIMIT_ERR_PARAM], path[LIMIT_ERR_PARAM];
-        struct str piece = STR_NONE;
         json_path_member(at, sizeof at, m->path, "content");
         json_path_index(path, sizeof path, at, i);
-        good = read_part(m, json_array_get(parts, i), path, &piece);
-        if (!good)
-            break;
-        if (i > 0)
-            buf_putc(&text, '\n');
-        buf_str(&text, piece);
+        good = read_part(m, json_array_get(parts, i), path, &after_text, &text);
     }
     if (good)
         json_put_text(m->out, "content", buf_view(&text));
@@ -94,7 +159,7 @@ static bool write_parts(const struct message *m, const json_t *parts)
     return good;
 }
 
-static bool write_content(const struct message *m, const json_t *object, bool required)
+static bool write_content(struct message *m, const json_t *object, bool required)
 {
     const json_t *content = json_object_get(object, "content");
     struct str refusal = m->role == ROLE_ASSISTANT ? json_str(json_object_get(object, "refusal")) : STR_NONE;
@@ -201,7 +266,7 @@ static bool write_function_call(const struct message *m, const json_t *call)
     return true;
 }
 
-static bool write_assistant(const struct message *m, const json_t *object)
+static bool write_assistant(struct message *m, const json_t *object)
 {
     const json_t *calls = json_object_get(object, "tool_calls");
     const json_t *call = json_object_get(object, "function_call");
@@ -218,7 +283,7 @@ static bool write_assistant(const struct message *m, const json_t *object)
     return (!has_calls || write_tool_calls(m, calls)) && (!has_call || write_function_call(m, call));
 }
 
-static bool write_tool(const struct message *m, const json_t *object)
+static bool write_tool(struct message *m, const json_t *object)
 {
     bool legacy = m->role == ROLE_FUNCTION;
     const char *member = legacy ? "name" : "tool_call_id";
@@ -258,7 +323,7 @@ static bool write_message(struct message *m, const json_t *object)
     return good;
 }
 
-bool openai_messages_read(const json_t *body, struct arena *arena, struct str *ret_messages, struct err *err)
+bool openai_messages_read(const json_t *body, struct arena *arena, struct openai_chat *chat, struct err *err)
 {
     static const struct json_field fields[] = {
         {.name = "messages", .kind = JSON_KIND_ARRAY, .min = 1, .max = LIMIT_MESSAGES, .required = true},
@@ -268,13 +333,16 @@ bool openai_messages_read(const json_t *body, struct arena *arena, struct str *r
         return false;
     struct buf text;
     struct json out;
+    struct openai_image *images = arena_alloc(arena, LIMIT_IMAGES * sizeof *images);
+    chat->images = images;
+    chat->image_count = 0;
     buf_init(&text, LIMIT_JSON_TEXT);
     json_begin(&out, &text);
     json_open_array(&out, NULL);
     for (size_t i = 0; i < json_array_size(messages); i++) {
         char path[LIMIT_ERR_PARAM];
         json_path_index(path, sizeof path, "messages", i);
-        struct message m = {.out = &out, .path = path, .err = err};
+        struct message m = {.out = &out, .path = path, .arena = arena, .chat = chat, .images = images, .err = err};
         if (!write_message(&m, json_array_get(messages, i))) {
             buf_release(&text);
             return false;
@@ -282,5 +350,5 @@ bool openai_messages_read(const json_t *body, struct arena *arena, struct str *r
     }
     json_close(&out);
     json_finish(&out);
-    return openai_buf_to_arena(&text, arena, ret_messages, err);
+    return openai_buf_to_arena(&text, arena, &chat->messages, err);
 }

@@ -161,9 +161,8 @@ bool openai_chat_from_document(const json_t *document, const struct openai_defau
     struct openai_chat chat = {.parallel_tool_calls = true};
     openai_sampling_init(&chat.sampling, defaults);
     if (!openai_sampling_read(document, arena, &chat.sampling, err) ||
-        !openai_messages_read(document, arena, &chat.messages, err) ||
-        !openai_tools_read(document, arena, &chat, err) || !read_own_fields(document, arena, &chat, err) ||
-        !check_constraints(&chat, err))
+        !openai_messages_read(document, arena, &chat, err) || !openai_tools_read(document, arena, &chat, err) ||
+        !read_own_fields(document, arena, &chat, err) || !check_constraints(&chat, err))
         return false;
     *ret_request = chat;
     return true;

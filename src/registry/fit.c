@@ -102,7 +102,8 @@ void fit_predict(const struct gguf *gguf, const struct fit_setup *setup, struct 
 {
     struct sizes s = fill(gguf, setup);
     const struct gguf_shape *m = s.shape;
-    struct fit f = {.weights = gguf->tensor_bytes, .program = PROGRAM_BYTES + m->vocabulary * TOKEN_BYTES};
+    struct fit f = {.weights = gguf->tensor_bytes + setup->projector,
+                    .program = PROGRAM_BYTES + m->vocabulary * TOKEN_BYTES};
     if (!m->has_output && m->embedding_bytes && kernel_is_fast(gguf_tensor_type(m->embedding_type)))
         f.copies = m->embedding_bytes;
     if (s.causal) { /* an encoder keeps nothing between two inputs */

@@ -12,10 +12,11 @@ struct fit_setup {
     unsigned sequences, ubatch; /* 0: the engine's own */
     const char *kv_type;        /* NULL: the engine's own */
     bool flash;                 /* flash attention; what llama.cpp chooses on a CPU when nobody says */
+    uint64_t projector;         /* bytes of the file that lets the model see; 0: there is none */
 };
 
 struct fit {
-    uint64_t weights;  /* tensors, once each */
+    uint64_t weights;  /* tensors, once each, and the projector's */
     uint64_t copies;   /* weights that are laid out anew although the file's are needed, too */
     uint64_t kv;       /* keys and values of all of the context */
     uint64_t kv_token; /* of these, for one token */

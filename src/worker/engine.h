@@ -1,6 +1,6 @@
 /* The engine: two opaque nouns, a loaded model and its numbered sequences, behind a table of functions with two
  * implementations (engine_llama, engine_fake). The scheduler above knows nothing of llama.cpp, and nothing but
- * engine_llama.c, the shims and tune.c includes its headers.
+ * vision.c, engine_llama.c, the shims and tune.c includes its headers.
  *
  * Threads: vocabulary functions may be called from any thread; everything else only from the decode thread. */
 #ifndef WORKER_ENGINE_H
@@ -55,6 +55,7 @@ struct engine_config {
     unsigned sequences;    /* parallel sequences; 0: automatic */
     unsigned batch;        /* tokens a decode call may carry; 0: default */
     unsigned ubatch;       /* 0: as measured (see tune_dir), else default */
+    bool sees;             /* pictures may have to fit a step: a measured ubatch below the default is not taken */
     unsigned threads;      /* 0: the cores this process may use */
     int gpu_layers;        /* -1: as many as fit */
     enum engine_flash flash;
@@ -87,8 +88,10 @@ struct engine_info {
     unsigned context_sequence;        /* tokens one sequence may hold */
     unsigned context_train;
     unsigned embedding_size;
-    unsigned sequences; /* that decode at once */
-    unsigned holders;   /* sequence ids there are: the rest hold prefixes; at least sequences */
+    unsigned input_size; /* floats of one cell of an engine_span */
+    bool grid;           /* pictures' cells have places in two dimensions, and a picture fewer positions than cells */
+    unsigned sequences;  /* that decode at once */
+    unsigned holders;    /* sequence ids there are: the rest hold prefixes; at least sequences */
     unsigned batch, ubatch, threads;
     struct engine_attention attention;
     struct engine_ubatch ubatch_choice;
@@ -111,6 +114,26 @@ struct engine_row {
     unsigned position;
     unsigned sequence;
     bool logits; /* this row's logits are wanted */
+};
+
+/* Where a cell lies in its picture, counted from the first cell's position (M-RoPE). */
+struct engine_grid {
+    int32_t time, row, column;
+};
+
+/* Cells in a row of one sequence that are computed from embeddings instead of tokens: a picture, or a piece of one. */
+struct engine_span {
+    unsigned sequence, position; /* of the first cell */
+    unsigned count;
+    const engine_token *ids; /* that stand for the cells outside the engine: see picture.h */
+    const float *embeddings; /* count rows of info->input_size */
+    bool acausal;            /* its cells see each other whatever their order: all of a picture, info->ubatch at most */
+    bool logits;             /* the last cell's are wanted: row count - 1 */
+    /* Where info->grid says so, and else of no meaning: */
+    unsigned start;                 /* position of the picture's first cell */
+    unsigned total;                 /* its cells */
+    unsigned steps;                 /* positions that it takes */
+    const struct engine_grid *grid; /* of these count cells */
 };
 
 enum engine_status {
@@ -152,6 +175,9 @@ struct engine_ops {
      * Only with can_trim. */
     enum engine_status (*decode)(struct engine *engine, const struct engine_row *rows, unsigned count,
                                  const struct engine_stop *stop);
+    /* The same for a span. */
+    enum engine_status (*decode_span)(struct engine *engine, const struct engine_span *span,
+                                      const struct engine_stop *stop);
     /* Logits of the row-th row of the last decode (it must have asked for them): info->vocabulary floats, valid until
      * the next decode; the caller may scribble on them. */
     float *(*logits)(struct engine *engine, unsigned row);

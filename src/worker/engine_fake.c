@@ -134,6 +134,7 @@ static struct engine *fake_open(const struct engine_config *config, struct err *
                              .context_sequence = (unsigned)settings.context,
                              .context_train = (unsigned)settings.context,
                              .embedding_size = EMBEDDING,
+                             .input_size = EMBEDDING,
                              .sequences = (unsigned)settings.sequences,
                              .holders = (unsigned)(settings.trim ? HOLDERS : 1) * (unsigned)settings.sequences,
                              .outputs = (unsigned)settings.sequences + SCORED,
@@ -237,7 +238,7 @@ static engine_token next_token(const struct engine *engine, const engine_token *
         period++;
     if (period < count) {
         engine_token token = tokens[count % (period + 1)];
-        return token == ETX ? EOS : token;
+        return token == ETX ? EOS : token < 0 ? '#' : token; /* a picture's cell cannot be said */
     }
     engine_token token = engine->settings.emoji ? next_of_emoji(tokens, count) : ENGINE_TOKEN_NONE;
     return token != ENGINE_TOKEN_NONE ? token : (engine_token)('a' + hash(tokens, count) % 26);
@@ -287,14 +288,32 @@ static enum engine_status fake_decode(struct engine *engine, const struct engine
     if (outputs > engine->info.outputs)
         return ENGINE_FAILED; /* as llama.cpp would, which aborts */
     for (unsigned i = 0; i < count; i++)
-        if (rows[i].position != engine->table.seqs[rows[i].sequence].count)
-            return ENGINE_FAILED; /* a hole or an overlap: the scheduler has lost track */
+        if (rows[i].token < 0 || rows[i].position != engine->table.seqs[rows[i].sequence].count)
+            return ENGINE_FAILED; /* no token, a hole or an overlap: the scheduler has lost track */
         else
             seq_append(&engine->table, rows[i].sequence, &rows[i].token, 1);
     for (unsigned i = 0; i < count; i++)
         if (rows[i].logits)
             fill_logits(engine, &rows[i], engine->logits + (size_t)i * engine->info.vocabulary);
     pass_time(duration(engine, rows, count));
+    return ENGINE_OK;
+}
+
+/* What the cells are computed from is nothing to this engine: their ids are. */
+static enum engine_status fake_decode_span(struct engine *engine, const struct engine_span *span,
+                                           const struct engine_stop *stop)
+{
+    if (stop && stop->asked(stop->arg))
+        return ENGINE_INTERRUPTED;
+    if (engine->table.cells - engine->table.cells_used < span->count)
+        return ENGINE_FULL;
+    if (span->position != engine->table.seqs[span->sequence].count || span->count > engine->info.ubatch)
+        return ENGINE_FAILED;
+    seq_append(&engine->table, span->sequence, span->ids, span->count);
+    struct engine_row last = {.sequence = span->sequence, .position = span->position + span->count - 1};
+    if (span->logits)
+        fill_logits(engine, &last, engine->logits + (size_t)(span->count - 1) * engine->info.vocabulary);
+    pass_time(engine->settings.prefill ? span->count / (double)engine->settings.prefill : 0);
     return ENGINE_OK;
 }
 
@@ -394,6 +413,7 @@ const struct engine_ops engine_fake = {
     .piece = fake_piece,
     .is_end = fake_is_end,
     .decode = fake_decode,
+    .decode_span = fake_decode_span,
     .logits = fake_logits,
     .embed = fake_embed,
     .sequence_copy = fake_copy,

@@ -218,6 +218,7 @@ static void describe_model(struct engine *engine)
     info->vocabulary = (unsigned)llama_vocab_n_tokens(engine->vocab);
     info->context_train = (unsigned)llama_model_n_ctx_train(engine->model);
     info->embedding_size = (unsigned)llama_model_n_embd_out(engine->model);
+    info->input_size = (unsigned)llama_model_n_embd_inp(engine->model);
     info->add_bos = llama_vocab_get_add_bos(engine->vocab);
     info->add_eos = llama_vocab_get_add_eos(engine->vocab);
     info->add_sep = llama_vocab_get_add_sep(engine->vocab);
@@ -225,6 +226,8 @@ static void describe_model(struct engine *engine)
     info->whole_states = !info->can_trim || llama_model_n_swa(engine->model) > 0;
     info->embedding_only = is_encoder(engine);
     info->llama_model = engine->model;
+    enum llama_rope_type rope = llama_model_rope_type(engine->model);
+    info->grid = rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE;
 }
 
 static unsigned or_default(unsigned value, unsigned fallback)
@@ -267,7 +270,7 @@ static unsigned choose_ubatch(struct engine *engine, const struct engine_config 
     if (config->ubatch > 0) {
         *u = (struct engine_ubatch){.source = ENGINE_CHOICE_FORCED};
         size = config->ubatch;
-    } else if (t->ubatch > 0) {
+    } else if (t->ubatch > 0 && (!config->sees || t->ubatch >= ENGINE_UBATCH)) {
         *u = (struct engine_ubatch){
             .source = ENGINE_CHOICE_MEASURED, .tps = t->ubatch_tps, .tps_default = t->ubatch_tps_default};
         size = t->ubatch;
@@ -345,6 +348,10 @@ static bool open_generator(struct engine *engine, struct err *err)
     if (!info->can_trim) /* a recurrent state takes no cells: only the sequences' own length bounds them */
         info->context = info->context_sequence * info->sequences;
     engine->batch = llama_batch_init((int)info->batch, 0, 1);
+    if (info->grid) {
+        engine->places = place_table_new(info->holders);
+        engine->grid = mem_calloc(4 * info->batch, sizeof *engine->grid);
+    }
     return true;
 }
 
@@ -354,6 +361,8 @@ static void llama_engine_close(struct engine *engine)
         return;
     if (engine->batch.token)
         llama_batch_free(engine->batch);
+    place_table_free(engine->places);
+    mem_free(engine->grid);
     piece_tree_free(engine->pieces);
     llama_free(engine->embedder);
     llama_free(engine->context);
@@ -416,20 +425,10 @@ static bool llama_engine_is_end(const struct engine *engine, engine_token token)
 
 /* ---- decode ---- */
 
-static enum engine_status llama_engine_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
-                                              const struct engine_stop *stop)
+static enum engine_status run(struct engine *engine, struct llama_batch batch, const struct engine_stop *stop)
 {
-    struct llama_batch *batch = &engine->batch;
-    batch->n_tokens = (int)count;
-    for (unsigned i = 0; i < count; i++) {
-        batch->token[i] = rows[i].token;
-        batch->pos[i] = (llama_pos)rows[i].position;
-        batch->n_seq_id[i] = 1;
-        batch->seq_id[i][0] = (llama_seq_id)rows[i].sequence;
-        batch->logits[i] = rows[i].logits;
-    }
     engine->stop = stop;
-    int status = llama_decode(engine->context, *batch);
+    int status = llama_decode(engine->context, batch);
     engine->stop = NULL;
     giving_up = false;
     if (status == 0)
@@ -438,8 +437,66 @@ static enum engine_status llama_engine_decode(struct engine *engine, const struc
         return ENGINE_FULL;
     if (status == 2) /* llama.cpp has taken the rows of the micro-batch out of the cache again */
         return ENGINE_INTERRUPTED;
-    log_error("llama_decode failed", "status=%d rows=%u", status, count);
+    log_error("llama_decode failed", "status=%d rows=%d", status, batch.n_tokens);
     return ENGINE_FAILED;
+}
+
+static void place_row(struct llama_batch *batch, unsigned i, unsigned sequence, unsigned position, bool logits)
+{
+    batch->pos[i] = (llama_pos)position;
+    batch->n_seq_id[i] = 1;
+    batch->seq_id[i][0] = (llama_seq_id)sequence;
+    batch->logits[i] = logits;
+}
+
+static enum engine_status llama_engine_decode(struct engine *engine, const struct engine_row *rows, unsigned count,
+                                              const struct engine_stop *stop)
+{
+    struct llama_batch *batch = &engine->batch;
+    batch->n_tokens = (int)count;
+    for (unsigned i = 0; i < count; i++) {
+        batch->token[i] = rows[i].token;
+        place_row(batch, i, rows[i].sequence, place_position(engine->places, rows[i].sequence, rows[i].position),
+                  rows[i].logits);
+    }
+    return run(engine, *batch, stop);
+}
+
+/* Four positions a cell, one dimension behind the other: time, row, column, and one that is not used. */
+static void place_grid(struct engine *engine, struct llama_batch *batch, const struct engine_span *span)
+{
+    llama_pos first = (llama_pos)place_position(engine->places, span->sequence, span->start);
+    unsigned n = span->count;
+    for (unsigned i = 0; i < n; i++) {
+        engine->grid[i] = first + span->grid[i].time;
+        engine->grid[n + i] = first + span->grid[i].row;
+        engine->grid[2 * n + i] = first + span->grid[i].column;
+        engine->grid[3 * n + i] = 0;
+    }
+    batch->pos = engine->grid;
+}
+
+/* A piece of a picture on a grid cannot be given up: llama.cpp would take out all cells of its position, and those of
+ * the pieces before it have the same. */
+static enum engine_status llama_engine_decode_span(struct engine *engine, const struct engine_span *span,
+                                                   const struct engine_stop *stop)
+{
+    struct llama_batch batch = engine->batch;
+    batch.token = NULL;
+    batch.embd = (float *)span->embeddings; /* read only */
+    batch.n_tokens = (int)span->count;
+    for (unsigned i = 0; i < span->count; i++)
+        place_row(&batch, i, span->sequence, span->position + i, span->logits && i + 1 == span->count);
+    if (engine->places)
+        place_grid(engine, &batch, span);
+    if (span->acausal)
+        llama_set_causal_attn(engine->context, false);
+    enum engine_status status = run(engine, batch, engine->places ? NULL : stop);
+    if (span->acausal)
+        llama_set_causal_attn(engine->context, true);
+    if (status == ENGINE_OK && engine->places)
+        place_add(engine->places, span->sequence, &(struct place_run){span->start, span->total, span->steps});
+    return status;
 }
 
 static float *llama_engine_logits(struct engine *engine, unsigned row)
@@ -450,37 +507,55 @@ static float *llama_engine_logits(struct engine *engine, unsigned row)
 static void llama_engine_copy(struct engine *engine, unsigned from, unsigned to, unsigned length)
 {
     llama_memory_t memory = llama_get_memory(engine->context);
-    llama_pos end = engine->info.can_trim ? (llama_pos)length : -1;
+    llama_pos end = engine->info.can_trim ? (llama_pos)place_position(engine->places, from, length) : -1;
     llama_memory_seq_cp(memory, (llama_seq_id)from, (llama_seq_id)to, 0, end);
+    place_copy(engine->places, from, to, length);
 }
 
 static bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned length)
 {
-    return llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, (llama_pos)length, -1);
+    llama_pos end = (llama_pos)place_position(engine->places, sequence, length);
+    if (!llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, end, -1))
+        return false;
+    place_trim(engine->places, sequence, length);
+    return true;
 }
 
 static bool llama_engine_has(struct engine *engine, unsigned sequence, unsigned length)
 {
     llama_pos window = (llama_pos)llama_model_n_swa(engine->model);
     llama_pos first = llama_memory_seq_pos_min(llama_get_memory(engine->context), (llama_seq_id)sequence);
-    return window == 0 || first <= ((llama_pos)length > window ? (llama_pos)length - window : 0);
+    llama_pos end = (llama_pos)place_position(engine->places, sequence, length);
+    return window == 0 || first <= (end > window ? end - window : 0);
 }
 
 static size_t llama_engine_state_size(struct engine *engine, unsigned sequence)
 {
-    return llama_state_seq_get_size(engine->context, (llama_seq_id)sequence);
+    size_t size = llama_state_seq_get_size(engine->context, (llama_seq_id)sequence);
+    return size > 0 ? size + place_save_size(engine->places, sequence) : 0;
 }
 
+/* Where there are places, they stand behind llama.cpp's bytes. */
 static size_t llama_engine_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity)
 {
-    return llama_state_seq_get_data(engine->context, out, capacity, (llama_seq_id)sequence);
+    size_t behind = place_save_size(engine->places, sequence);
+    if (capacity < behind)
+        return 0;
+    size_t size = llama_state_seq_get_data(engine->context, out, capacity - behind, (llama_seq_id)sequence);
+    if (size == 0)
+        return 0;
+    place_save(engine->places, sequence, (char *)out + size);
+    return size + behind;
 }
 
 static bool llama_engine_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size)
 {
-    if (llama_state_seq_set_data(engine->context, state, size, (llama_seq_id)sequence) > 0)
+    size_t rest;
+    if (place_load(engine->places, sequence, state, size, &rest) &&
+        llama_state_seq_set_data(engine->context, state, rest, (llama_seq_id)sequence) > 0)
         return true;
     llama_memory_seq_rm(llama_get_memory(engine->context), (llama_seq_id)sequence, 0, -1);
+    place_trim(engine->places, sequence, 0);
     return false;
 }
 
@@ -548,6 +623,7 @@ const struct engine_ops engine_llama = {
     .piece = llama_engine_piece,
     .is_end = llama_engine_is_end,
     .decode = llama_engine_decode,
+    .decode_span = llama_engine_decode_span,
     .logits = llama_engine_logits,
     .embed = llama_engine_embed,
     .sequence_copy = llama_engine_copy,

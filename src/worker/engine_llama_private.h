@@ -6,6 +6,7 @@
 #include <llama.h>
 
 #include "worker/engine.h"
+#include "worker/engine_place.h"
 #include "worker/piece_tree.h"
 
 struct engine {
@@ -14,6 +15,8 @@ struct engine {
     const struct llama_vocab *vocab;
     struct llama_context *context;
     struct llama_batch batch;
+    struct place_table *places; /* NULL: a cell's position is its number */
+    llama_pos *grid;            /* positions of a span; with places */
     struct llama_context *embedder;
     unsigned embedder_size;
     struct llama_context_params params;

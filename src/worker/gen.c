@@ -164,6 +164,42 @@ static void branch_init(struct branch *branch, struct gen *gen, unsigned index, 
                params->stops, params->stop_count);
 }
 
+/* ---- pictures ---- */
+
+static void copy_pictures(struct gen *gen, const struct gen_request *request)
+{
+    gen->pictures = copy(&gen->arena, request->pictures, request->picture_count, sizeof *gen->pictures);
+    gen->picture_count = (unsigned)request->picture_count;
+    for (unsigned i = 0; i < gen->picture_count; i++)
+        picture_ref(gen->pictures[i].picture);
+}
+
+const struct picture_place *gen_picture_at(const struct gen *gen, unsigned position)
+{
+    for (unsigned i = 0; i < gen->picture_count; i++) {
+        const struct picture_place *place = &gen->pictures[i];
+        if (position >= place->start && position - place->start < place->picture->count)
+            return place;
+    }
+    return NULL;
+}
+
+unsigned gen_next_picture(const struct gen *gen, unsigned position)
+{
+    for (unsigned i = 0; i < gen->picture_count; i++)
+        if (gen->pictures[i].start > position)
+            return gen->pictures[i].start;
+    return UINT_MAX;
+}
+
+unsigned gen_whole(const struct gen *gen, unsigned length)
+{
+    const struct picture_place *cut = gen_picture_at(gen, length);
+    return cut && cut->start < length ? cut->start : length;
+}
+
+/* ---- life ---- */
+
 struct gen *gen_new(const struct gen_request *request, const struct engine_ops *ops, const struct engine *engine,
                     struct err *err)
 {
@@ -176,6 +212,7 @@ struct gen *gen_new(const struct gen_request *request, const struct engine_ops *
     gen->choices = request->kind == GEN_EMBED ? 1 : request->choices;
     gen->prompt_count = (unsigned)request->token_count;
     gen->prompt = copy(&gen->arena, request->tokens, request->token_count, sizeof *gen->prompt);
+    copy_pictures(gen, request);
     unsigned room = info->context_sequence - gen->prompt_count;
     gen->max_tokens = request->params.max_tokens < room ? request->params.max_tokens : room;
     gen->score = request->score_prompt;
@@ -216,6 +253,8 @@ void branch_release(struct branch *branch, const struct engine_ops *ops)
 void gen_free(struct gen *gen)
 {
     list_remove(&gen->link);
+    for (unsigned i = 0; i < gen->picture_count; i++)
+        picture_unref(gen->pictures[i].picture);
     arena_dispose(&gen->arena);
     mem_free(gen);
 }

@@ -64,6 +64,8 @@ struct gen {
     enum gen_kind kind;
     unsigned choices, prompt_count, max_tokens;
     const engine_token *prompt;
+    const struct picture_place *pictures; /* with a reference to each */
+    unsigned picture_count;
     bool score;
     struct gen_params params;
     uint64_t deadline_ms, submitted_ns;
@@ -89,6 +91,13 @@ struct gen {
 struct gen *gen_new(const struct gen_request *request, const struct engine_ops *ops, const struct engine *engine,
                     struct err *err);
 void gen_free(struct gen *gen);
+
+/* The picture that has the cell at this position; NULL: none. */
+const struct picture_place *gen_picture_at(const struct gen *gen, unsigned position);
+/* Where the next picture behind position begins; UINT_MAX: nowhere. */
+unsigned gen_next_picture(const struct gen *gen, unsigned position);
+/* The longest beginning of at most length tokens that no picture's middle ends: pictures are found whole or not. */
+unsigned gen_whole(const struct gen *gen, unsigned length);
 
 void branch_release(struct branch *branch, const struct engine_ops *ops); /* sampler, detok, grammar; twice is fine */
 

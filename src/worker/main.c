@@ -242,6 +242,19 @@ static bool set_timeout(struct worker_options *o, const char *value)
     return true;
 }
 
+static bool set_projector(struct worker_options *o, const char *value)
+{
+    o->serve.projector = *value ? value : NULL;
+    return true;
+}
+
+static bool set_private_images(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->serve.private_images = true;
+    return true;
+}
+
 static bool set_template(struct worker_options *o, const char *value)
 {
     o->serve.template_file = value;
@@ -368,6 +381,8 @@ static const struct option_row rows[] = {
      set_lookup},
     {"request-timeout", "SECONDS", "longest life of a request; 0: none; default 300", set_timeout},
     {"max-tokens", "N", "tokens generated when a request does not say; default 2048", set_max_tokens},
+    {"mmproj", "FILE", "GGUF projector of a model that sees; \"\": none (default)", set_projector},
+    {"private-images", NULL, "images may be fetched from private, local and reserved addresses", set_private_images},
     {"chat-template", "FILE", "Jinja template in place of the model's own", set_template},
     {"engine", "llama|fake", "fake: deterministic text without a model, for tests", set_engine},
     {"log-level", "LEVEL", "trace, debug, info (default), warn, error", set_log_level},

@@ -219,8 +219,10 @@ static enum engine_status decode_rows(struct sched *sched)
     struct patience patience = {.sched = sched, .batch = only_batch(sched), .crowd = crowd(sched)};
     const struct engine_stop stop = {.asked = somebody_arrived, .arg = &patience};
     bool may_stop = sched->info->can_trim && !sched->gave_up;
-    enum engine_status status =
-        sched->ops->decode(sched->engine, sched->rows, sched->row_count, may_stop ? &stop : NULL);
+    const struct engine_stop *asked = may_stop ? &stop : NULL;
+    enum engine_status status = sched->span.count > 0
+                                    ? sched->ops->decode_span(sched->engine, &sched->span, asked)
+                                    : sched->ops->decode(sched->engine, sched->rows, sched->row_count, asked);
     sched->gave_up = status == ENGINE_INTERRUPTED;
     return status;
 }
@@ -504,6 +506,32 @@ void sched_free(struct sched *sched)
 
 /* ---- the loop thread's side ---- */
 
+/* The position, or the first behind the pictures that begin there. */
+static size_t behind_pictures(const struct gen_request *request, size_t position)
+{
+    for (size_t i = 0; i < request->picture_count; i++)
+        if (request->pictures[i].start == position)
+            position += request->pictures[i].picture->count;
+    return position;
+}
+
+/* Pictures lie in the prompt one behind the other, and those that cannot be cut fit a step: serve_vision.c sees to it.
+ */
+static void assert_pictures(const struct sched *sched, const struct gen_request *request)
+{
+    size_t end = 0;
+    assert(request->picture_count == 0 || (!request->score_prompt && request->kind == GEN_GENERATE));
+    for (size_t i = 0; i < request->picture_count; i++) {
+        const struct picture_place *place = &request->pictures[i];
+        assert(place->start >= end && place->picture->width == sched->info->input_size);
+        assert(!place->picture->acausal || place->picture->count <= sched->info->ubatch);
+        assert(!sched->info->grid || place->picture->grid);
+        end = place->start + place->picture->count;
+    }
+    assert(end <= request->token_count);
+    (void)sched;
+}
+
 static bool check_request(const struct sched *sched, const struct gen_request *request, struct err *err)
 {
     const struct engine_info *info = sched->info;
@@ -511,6 +539,7 @@ static bool check_request(const struct sched *sched, const struct gen_request *r
     bool generates = request->kind == GEN_GENERATE && request->params.max_tokens > 0;
     assert(request->choices <= LIMIT_CHOICES && (request->kind == GEN_EMBED || request->choices > 0));
     assert(request->kind == GEN_EMBED || request->params.max_tokens > 0 || request->score_prompt);
+    assert_pictures(sched, request);
     if (request->kind == GEN_GENERATE && info->embedding_only)
         return err_set(err, ERR_NOT_SUPPORTED, "this model computes embeddings only; it cannot generate text");
     if (request->token_count == 0)
@@ -520,11 +549,14 @@ static bool check_request(const struct sched *sched, const struct gen_request *r
         return err_set(err, ERR_CONTEXT_LENGTH_EXCEEDED,
                        "this model's context is %u tokens, and the input alone is %zu tokens", limit,
                        request->token_count);
-    for (size_t i = 0; i < request->token_count; i++)
-        if (request->tokens[i] < 0 || (unsigned)request->tokens[i] >= info->vocabulary)
+    for (size_t i = 0; i < request->token_count; i++) {
+        if (request->tokens[i] < 0)
+            i = behind_pictures(request, i);
+        if (i < request->token_count && (request->tokens[i] < 0 || (unsigned)request->tokens[i] >= info->vocabulary))
             return err_set_param(err, ERR_INVALID_PARAMETERS, "prompt",
                                  "token %d is not in the model's vocabulary of %u", (int)request->tokens[i],
                                  info->vocabulary);
+    }
     return true;
 }
 

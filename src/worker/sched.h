@@ -8,6 +8,7 @@
 #include "loop/loop.h"
 #include "worker/engine.h"
 #include "worker/kv_store.h"
+#include "worker/picture.h"
 
 struct sched;
 struct gen; /* a submitted request, the loop thread's handle */
@@ -65,12 +66,14 @@ struct gen_request {
     enum gen_kind kind;
     const engine_token *tokens; /* the prompt; copied */
     size_t token_count;
-    unsigned choices;         /* sequences that share this prompt's prefill; 1.. */
-    bool score_prompt;        /* log probabilities of the prompt's own tokens (echo + logprobs) */
-    struct gen_params params; /* everything it points to is copied */
-    uint64_t deadline_ms;     /* loop_now_ms scale; 0: none. Passed while queued or running: ERR_TIMEOUT */
-    int priority;             /* 0 interactive, 1 batch */
-    uint64_t client;          /* whose request it is: clients share the engine fairly; 0: nobody in particular */
+    const struct picture_place *pictures; /* in the prompt, by their start, apart; the ids of their cells are tokens */
+    size_t picture_count;                 /* 0 with score_prompt and GEN_EMBED; each is referenced while needed */
+    unsigned choices;                     /* sequences that share this prompt's prefill; 1.. */
+    bool score_prompt;                    /* log probabilities of the prompt's own tokens (echo + logprobs) */
+    struct gen_params params;             /* everything it points to is copied */
+    uint64_t deadline_ms;                 /* loop_now_ms scale; 0: none. Passed while queued or running: ERR_TIMEOUT */
+    int priority;                         /* 0 interactive, 1 batch */
+    uint64_t client; /* whose request it is: clients share the engine fairly; 0: nobody in particular */
 };
 
 enum gen_finish { GEN_FINISH_STOP, GEN_FINISH_LENGTH };

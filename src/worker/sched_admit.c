@@ -52,17 +52,30 @@ static unsigned reusable(const struct branch *branch)
     return !branch_is_scoring(branch) ? branch->count - 1 : scored > 0 ? scored - 1 : 0;
 }
 
+/* How much of a match is of use: up to the picture that it ends in the middle of. Where nothing can be cut off, none.
+ */
+static unsigned usable(const struct branch *branch, unsigned length, bool whole_only)
+{
+    unsigned whole = gen_whole(branch->gen, length);
+    return whole < length && whole_only ? 0 : whole;
+}
+
 static struct prefix_match find_kept(const struct sched *sched, const struct branch *branch, unsigned limit)
 {
     const struct prefix_tree *tree = &sched->table.prefixes;
     unsigned kept = PREFIX_BIT(PREFIX_KEPT);
-    return sched->info->whole_states ? prefix_find_whole(tree, branch->tokens, limit, kept)
-                                     : prefix_find(tree, branch->tokens, limit, kept);
+    struct prefix_match match = sched->info->whole_states ? prefix_find_whole(tree, branch->tokens, limit, kept)
+                                                          : prefix_find(tree, branch->tokens, limit, kept);
+    unsigned length = usable(branch, match.length, sched->info->whole_states);
+    return length > 0 ? (struct prefix_match){match.mark, length} : (struct prefix_match){0};
 }
 
 static struct seq_match find_sequence(const struct sched *sched, const struct branch *branch, unsigned limit)
 {
     struct seq_match match = seq_match(&sched->table, branch->tokens, limit, !sched->info->can_trim);
+    match.length = usable(branch, match.length, !sched->info->can_trim);
+    if (match.length == 0)
+        return (struct seq_match){.id = -1};
     if (match.id >= 0 && !sched->ops->sequence_has(sched->engine, (unsigned)match.id, match.length))
         return (struct seq_match){.id = -1};
     return match;
@@ -176,6 +189,7 @@ static void set_checkpoint(struct sched *sched, struct branch *branch, unsigned 
     unsigned any = PREFIX_BIT(PREFIX_IDLE) | PREFIX_BIT(PREFIX_BUSY) | PREFIX_BIT(PREFIX_KEPT);
     unsigned known = prefix_find(&sched->table.prefixes, branch->tokens, limit, any).length;
     branch->checkpoint = sched->info->can_trim || branch->generated > 0 ? 0 : known > have ? known : limit;
+    branch->checkpoint = gen_whole(branch->gen, branch->checkpoint);
     if (branch->checkpoint <= have)
         branch->checkpoint = 0;
 }

@@ -7,8 +7,14 @@
  *
  * Fairness. Prefills of clients with few streams go first, then in the order of virtual time. While one client's prompt
  * is read, a client with more than LIMIT_STREAMS_HELD streams steps only a quarter of them, in turn, and none in the
- * one step that a short prompt takes: who has few requests does not pay for somebody's many. */
+ * one step that a short prompt takes: who has few requests does not pay for somebody's many.
+ *
+ * Pictures. The engine computes tokens or embeddings, not both at once, so a picture has steps of its own, in turn with
+ * those of everybody else: a stream waits for one at most. A picture whose cells see each other is one step, however
+ * long; others go in pieces of the size that prefill has beside streams. */
 #include "worker/sched_private.h"
+
+#include <assert.h>
 
 #include "base/mem.h"
 
@@ -75,12 +81,17 @@ static unsigned smaller(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* How many tokens the branch may guess. The last one it may generate needs no row of its own. */
+/* How many tokens the branch may guess. The last one it may generate needs no row of its own; a picture's cells are no
+ * tokens. */
 static unsigned guess_limit(const struct sched *sched, const struct branch *branch)
 {
-    if (branch->lookup.source == 0 || (branch->record.wait > 0 && !sched->governor.eager))
+    unsigned source = branch->lookup.source;
+    if (source == 0 || (branch->record.wait > 0 && !sched->governor.eager))
         return 0;
-    return smaller(branch->gen->max_tokens - branch->generated - 1, LIMIT_DRAFT_TOKENS);
+    if (gen_picture_at(branch->gen, source))
+        return 0;
+    unsigned most = smaller(branch->gen->max_tokens - branch->generated - 1, LIMIT_DRAFT_TOKENS);
+    return smaller(most, gen_next_picture(branch->gen, source) - source);
 }
 
 /* Rows that guesses may have at most: of logits, of the batch, and of cells that are free without forgetting anything.
@@ -135,10 +146,10 @@ bool sched_forgo_guesses(struct sched *sched)
 
 /* Prefill tokens that this step may carry: all that fits one micro-batch, or, beside running decodes, what they hardly
  * notice; when all who might notice are held anyway, what delays them by LIMIT_STALL_STEP_MS. */
-static unsigned prefill_budget(struct sched *sched)
+static unsigned prefill_budget(struct sched *sched, bool beside)
 {
     unsigned room = sched->row_limit - sched->decode_rows;
-    if (sched->decode_rows == 0) {
+    if (!beside) {
         sched->allowance = LIMIT_PREFILL_BURST;
         return room;
     }
@@ -233,15 +244,22 @@ static void add_decodes(struct sched *sched)
     sched->decode_rows = sched->row_count;
 }
 
+static void spend(struct sched *sched, unsigned rows)
+{
+    sched->allowance = sched->allowance > rows ? sched->allowance - rows : 0;
+}
+
 static void add_prefills(struct sched *sched, unsigned prefills)
 {
-    unsigned budget = prefills > 0 ? prefill_budget(sched) : 0;
+    unsigned budget = prefills > 0 ? prefill_budget(sched, sched->decode_rows > 0) : 0;
     unsigned scores = sched->info->outputs - sched->info->sequences; /* every sequence may want one row besides */
     for (unsigned i = 0; i < prefills && budget > 0; i++) {
         struct branch *branch = sched->order[i];
+        unsigned count = smaller(branch->count, gen_next_picture(branch->gen, branch->done)) - branch->done;
+        if (gen_picture_at(branch->gen, branch->done))
+            continue; /* a step of its own */
         if (sched->made_way && branch->gen->share->held)
             continue;
-        unsigned count = branch->count - branch->done;
         if (branch->checkpoint > branch->done && count > branch->checkpoint - branch->done)
             count = branch->checkpoint - branch->done;
         count = count < budget ? count : budget;
@@ -252,18 +270,70 @@ static void add_prefills(struct sched *sched, unsigned prefills)
         add_rows(sched, branch, count, 0);
         budget -= count;
     }
-    unsigned used = sched->row_count - sched->decode_rows;
-    sched->allowance = sched->allowance > used ? sched->allowance - used : 0;
+    spend(sched, sched->row_count - sched->decode_rows);
+}
+
+/* ---- pictures ---- */
+
+/* The first of the prefills that has come to a picture; NULL: none. */
+static struct branch *next_viewer(const struct sched *sched, unsigned prefills)
+{
+    for (unsigned i = 0; i < prefills; i++)
+        if (gen_picture_at(sched->order[i]->gen, sched->order[i]->done))
+            return sched->order[i];
+    return NULL;
+}
+
+static bool streams_wait(const struct sched *sched)
+{
+    for (unsigned i = 0; i < sched->running_count; i++)
+        if (branch_is_decoding(sched->running[i]) && branch_is_stepped(sched, sched->running[i]))
+            return true;
+    return false;
+}
+
+static void add_picture(struct sched *sched, struct branch *branch)
+{
+    const struct picture_place *place = gen_picture_at(branch->gen, branch->done);
+    const struct picture *picture = place->picture;
+    unsigned seen = branch->done - place->start, count = picture->count - seen;
+    assert(seen == 0 || !picture->acausal);
+    unsigned budget = prefill_budget(sched, streams_wait(sched));
+    if (!picture->acausal)
+        count = smaller(count, budget);
+    sched->span = (struct engine_span){.sequence = (unsigned)branch->sequence,
+                                       .position = branch->done,
+                                       .count = count,
+                                       .ids = branch->tokens + branch->done,
+                                       .embeddings = picture->embeddings + (size_t)seen * picture->width,
+                                       .acausal = picture->acausal,
+                                       .logits = branch->done + count == branch->count,
+                                       .start = place->start,
+                                       .total = picture->count,
+                                       .steps = picture->steps,
+                                       .grid = picture->grid ? picture->grid + seen : NULL};
+    branch->first_row = 0;
+    branch->row_count = sched->row_count = count;
+    branch->drafted = 0;
+    spend(sched, count);
 }
 
 void sched_build_batch(struct sched *sched)
 {
-    sched->row_count = sched->decode_rows = 0;
+    sched->row_count = sched->decode_rows = sched->decode_branches = 0;
+    sched->span = (struct engine_span){0};
     for (unsigned i = 0; i < sched->running_count; i++)
         sched->running[i]->row_count = 0;
     unsigned prefills = order_prefills(sched);
     set_quotas(sched, prefills);
+    struct branch *viewer = next_viewer(sched, prefills);
+    if (viewer && !sched->pictured) {
+        add_picture(sched, viewer);
+        return;
+    }
     plan_guesses(sched);
     add_decodes(sched);
     add_prefills(sched, prefills);
+    if (viewer && sched->row_count == 0)
+        add_picture(sched, viewer);
 }

@@ -57,6 +57,8 @@ struct sched {
     bool gave_up;                    /* the last step */
     struct engine_row *rows;
     unsigned row_count, decode_rows;
+    struct engine_span span; /* what is decoded instead of rows when its count, the row_count then, is not 0 */
+    bool pictured;           /* the last step was one of a picture */
     unsigned row_limit;
     unsigned decode_branches; /* with rows in this step; the rest of decode_rows is guessed */
     struct draft_governor governor;

@@ -140,7 +140,8 @@ bool sched_tidy(struct sched *sched)
 void sched_checkpoint(struct sched *sched, struct branch *branch)
 {
     keep(sched, (unsigned)branch->sequence);
-    branch->checkpoint = branch->checkpoint + 1 < branch->count ? branch->count - 1 : 0;
+    unsigned last = gen_whole(branch->gen, branch->count - 1);
+    branch->checkpoint = branch->checkpoint < last ? last : 0;
 }
 
 /* The branch that shall give way: a paused one, else one of batch, else the youngest. */

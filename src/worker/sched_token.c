@@ -198,6 +198,7 @@ static void score_rows(struct sched *sched, struct branch *branch)
 static void note_decoded(struct sched *sched)
 {
     sched->guessless = false;
+    sched->pictured = sched->span.count > 0;
     for (unsigned i = 0; i < sched->running_count; i++) {
         struct branch *branch = sched->running[i];
         if (branch->row_count == 0)

@@ -90,16 +90,15 @@ void serve_read_body(struct serve *serve, struct http_req *req, void (*on_body)(
 
 /* ---- ending ---- */
 
-static void maybe_stop(struct serve *serve);
-
 static void on_tune_stopped(void *arg)
 {
-    maybe_stop(arg);
+    serve_maybe_stop(arg);
 }
 
-static void maybe_stop(struct serve *serve)
+void serve_maybe_stop(struct serve *serve)
 {
-    if (serve->drained && !serve->loading && serve_tune_stop(&serve->tune, on_tune_stopped, serve))
+    if (serve->drained && !serve->loading && serve->sights == 0 &&
+        serve_tune_stop(&serve->tune, on_tune_stopped, serve))
         loop_stop(&serve->loop);
 }
 
@@ -107,7 +106,7 @@ static void on_drained(void *arg)
 {
     struct serve *serve = arg;
     serve->drained = true;
-    maybe_stop(serve);
+    serve_maybe_stop(serve);
 }
 
 static void stop(struct serve *serve, unsigned grace_ms)
@@ -145,13 +144,39 @@ static bool on_progress(void *arg, float fraction)
     return !atomic_load(&serve->abandon);
 }
 
+/* With an eye, when there is a projector. *ret_cells: what a step must hold for it, if that is why it failed. */
+static bool open_engine(struct serve *serve, const struct engine_config *config, unsigned *ret_cells)
+{
+    const struct serve_options *o = serve->options;
+    serve->engine = o->ops->open(config, &serve->load_error);
+    if (!serve->engine || !o->projector)
+        return serve->engine != NULL;
+    const struct vision_config vision = {
+        .path = o->projector, .info = o->ops->info(serve->engine), .gpu = config->gpu_layers != 0};
+    serve->vision = vision_load(&vision, ret_cells, &serve->load_error);
+    if (serve->vision)
+        return true;
+    o->ops->close(serve->engine);
+    serve->engine = NULL;
+    return false;
+}
+
+/* Only a loaded projector says how large a step it needs; where nobody has set one, the engine is opened again with it.
+ */
 static void load_work(struct loop_job *job)
 {
     struct serve *serve = container_of(job, struct serve, load);
     struct engine_config config = serve->options->engine;
+    unsigned cells = 0;
     config.on_progress = on_progress;
     config.arg = serve;
-    serve->engine = serve->options->ops->open(&config, &serve->load_error);
+    config.sees = serve->options->projector;
+    if (open_engine(serve, &config, &cells) || cells == 0 || config.ubatch > 0)
+        return;
+    config.ubatch = cells;
+    config.batch = config.batch > 0 && config.batch < cells ? cells : config.batch;
+    serve->load_error = ERR_INIT;
+    open_engine(serve, &config, &cells);
 }
 
 static bool read_file(const char *path, struct buf *out, struct err *err)
@@ -273,6 +298,10 @@ static void identify_states(struct serve *serve)
                info->name, info->build, info->description, info->vocabulary, e->kv_type ? e->kv_type : "f16",
                (int)attention_of(serve), e->gpu_layers);
     put_file(&serve->kv_identity, e->path);
+    if (serve->vision) {
+        buf_puts(&serve->kv_identity, "projector ");
+        put_file(&serve->kv_identity, serve->options->projector);
+    }
     for (unsigned i = 0; i < e->lora_count; i++) {
         buf_printf(&serve->kv_identity, "adapter x %.9g, ", (double)e->loras[i].scale);
         put_file(&serve->kv_identity, e->loras[i].path);
@@ -285,7 +314,7 @@ static void load_done(struct loop_job *job)
     serve->loading = false;
     if (!serve->engine) {
         load_failed(serve, &serve->load_error);
-        maybe_stop(serve);
+        serve_maybe_stop(serve);
         return;
     }
     serve->info = serve->options->ops->info(serve->engine);
@@ -321,7 +350,7 @@ static void load_done(struct loop_job *job)
              serve->model, serve->info->sequences, serve->info->context_sequence, serve->info->threads,
              attention_text(&serve->info->attention), serve->info->ubatch,
              (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
-    maybe_stop(serve);
+    serve_maybe_stop(serve);
 }
 
 /* ---- setting up and down ---- */
@@ -386,6 +415,7 @@ static void watch_signal(struct serve *serve, uv_signal_t *handle, int number)
 static void close_all(struct serve *serve)
 {
     deadline_cancel(&serve->loop, &serve->tell_load);
+    vision_free(serve->vision); /* it knows the engine's model */
     if (serve->sched)
         sched_free(serve->sched); /* the engine goes with it */
     else if (serve->engine)

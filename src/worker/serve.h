@@ -14,6 +14,7 @@
 #include "worker/engine.h"
 #include "worker/sched.h"
 #include "worker/serve_tune.h"
+#include "worker/vision.h"
 
 #define KV_MEMORY_AUTO UINT32_MAX
 
@@ -24,6 +25,8 @@ struct serve_options {
     const char *address; /* TCP, or NULL */
     int port;
     const char *alias;         /* the model's name; NULL: its file's */
+    const char *projector;     /* of a model that sees; or NULL */
+    bool private_images;       /* images may come from URLs at private addresses */
     const char *template_file; /* overrides the model's chat template; or NULL */
     unsigned queue_size;
     enum sched_lookup lookup;
@@ -56,6 +59,8 @@ struct serve {
 
     struct engine *engine; /* owned by sched once that exists */
     const struct engine_info *info;
+    struct vision *vision; /* NULL: the model reads text only */
+    unsigned sights;       /* requests whose images are being read: see serve_vision.h */
     struct sched *sched;
     struct serve_tune tune;
     struct deadline tell_load; /* to the parent */
@@ -83,6 +88,9 @@ extern const struct serve_routes serve_chat_routes, serve_completion_routes, ser
 /* Reads a JSON body for a handler once the model is loaded; otherwise the request is answered here. on_body finds
  * the worker in req->user. */
 void serve_read_body(struct serve *serve, struct http_req *req, void (*on_body)(struct http_req *req, struct str body));
+
+/* Ends the loop when everything has: to be called when what kept it from that is over. */
+void serve_maybe_stop(struct serve *serve);
 
 /* Answers 200 with a finished JSON buffer, or with an error when it failed; releases it. */
 void serve_reply_json(struct http_req *req, struct buf *body);

@@ -10,6 +10,7 @@
 #include "openai/chat_reply.h"
 #include "openai/chat_request.h"
 #include "worker/serve_task.h"
+#include "worker/serve_vision.h"
 
 struct chat_call {
     struct buf id, name, arguments;
@@ -35,6 +36,7 @@ struct chat_task {
     struct chat_prompt prompt;
     struct gen_params params;
     struct serve_tokens tokens;
+    const struct vision_prompt *seen; /* where tokens come from when there are images; else NULL */
     struct openai_stream stream;
     struct openai_usage so_far; /* for every chunk, when that is asked for */
     struct openai_identity identity;
@@ -301,6 +303,8 @@ static void on_fill(struct serve_task *task, size_t index, struct gen_request *r
     (void)index;
     request->tokens = chat->tokens.ids;
     request->token_count = chat->tokens.count;
+    request->pictures = chat->seen ? chat->seen->pictures : NULL;
+    request->picture_count = chat->seen ? chat->seen->picture_count : 0;
     request->choices = (unsigned)chat->request.sampling.n;
     request->params = chat->params;
 }
@@ -357,18 +361,54 @@ static void add_prompt_params(const struct chat_prompt *prompt, struct arena *ar
     params->grammar_prefill = prompt->grammar_prefill;
 }
 
+/* Texts alone are tokens at once; images take time (begin). */
+static bool tokenize(struct chat_task *chat, struct err *err)
+{
+    if (chat->request.image_count > 0)
+        return true;
+    return serve_tokenize(chat->task.serve, chat->prompt.text, true, "messages", &chat->task.req->arena, &chat->tokens,
+                          err);
+}
+
 static bool prepare(struct chat_task *chat, struct str body, struct err *err)
 {
     struct serve *serve = chat->task.serve;
     struct arena *arena = &chat->task.req->arena;
     if (!openai_chat_read(body, &serve->options->chat, arena, &chat->request, err) || !check_model(serve, err) ||
+        !serve_vision_check(serve, &chat->request, err) ||
         !serve_params(serve, &chat->request.sampling, arena, &chat->params, err) || !render(chat, err) ||
-        !serve_tokenize(serve, chat->prompt.text, true, "messages", arena, &chat->tokens, err))
+        !tokenize(chat, err))
         return false;
     add_prompt_params(&chat->prompt, arena, &chat->params);
     chat->params.want_logprobs = chat->request.logprobs;
     chat->params.logprobs = (unsigned)chat->request.top_logprobs;
     return true;
+}
+
+static void on_seen(void *arg, const struct vision_prompt *prompt, const struct err *err)
+{
+    struct chat_task *chat = arg;
+    if (!prompt) {
+        serve_task_fail(&chat->task, err);
+        return;
+    }
+    chat->seen = prompt;
+    chat->tokens = (struct serve_tokens){.ids = prompt->tokens, .count = prompt->count};
+    note_usage(chat);
+    serve_task_start(&chat->task);
+}
+
+static void begin(struct chat_task *chat)
+{
+    struct err err = ERR_INIT;
+    if (chat->request.image_count == 0) {
+        serve_task_start(&chat->task);
+        return;
+    }
+    serve_task_wait(&chat->task);
+    if (!serve_vision_start(chat->task.serve, &chat->request, chat->prompt.text, &chat->task.req->arena, on_seen, chat,
+                            &err))
+        serve_task_fail(&chat->task, &err);
 }
 
 static void start(struct chat_task *chat)
@@ -394,7 +434,7 @@ static void start(struct chat_task *chat)
         chat->stream.so_far = &chat->so_far;
     note_usage(chat);
     arena_on_dispose(arena, on_dispose, chat);
-    serve_task_start(&chat->task);
+    begin(chat);
 }
 
 static void on_body(struct http_req *req, struct str body)

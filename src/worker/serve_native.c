@@ -3,6 +3,9 @@
 #include "base/utf8.h"
 #include "openai/chat_request.h"
 #include "worker/serve_task.h"
+#include "worker/serve_vision.h"
+
+#define IMAGE_SHOWN "<__media__>" /* as llama-server has it */
 
 /* ---- /completion, /infill ---- */
 
@@ -343,12 +346,31 @@ static void on_detokenize_body(struct http_req *req, struct str body)
 
 /* ---- /apply-template ---- */
 
+/* What stands for an image in a prompt that is shown to people. */
+static bool name_images(const struct openai_chat *chat, struct arena *arena, struct chat_prompt *prompt,
+                        struct err *err)
+{
+    struct str text = prompt->text;
+    struct buf out;
+    if (chat->image_count == 0)
+        return true;
+    buf_init(&out, LIMIT_JSON_TEXT);
+    while (text.p) {
+        size_t index;
+        buf_str(&out, openai_image_cut(chat, &text, &index));
+        if (index != SIZE_MAX)
+            buf_puts(&out, IMAGE_SHOWN);
+    }
+    return openai_buf_to_arena(&out, arena, &prompt->text, err);
+}
+
 static bool render(struct serve *serve, struct str body, struct arena *arena, struct chat_prompt *ret_prompt,
                    struct err *err)
 {
     struct openai_chat chat;
     const json_t *document = openai_document_read(body, arena, err);
-    if (!document || !openai_chat_from_document(document, &serve->options->chat, arena, &chat, err))
+    if (!document || !openai_chat_from_document(document, &serve->options->chat, arena, &chat, err) ||
+        !serve_vision_check(serve, &chat, err))
         return false;
     if (!serve->templates) {
         *err = serve->template_error;
@@ -367,7 +389,8 @@ static bool render(struct serve *serve, struct str body, struct arena *arena, st
         .enable_thinking = chat.enable_thinking,
         .add_generation_prompt = true,
     };
-    return chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, ret_prompt, err);
+    return chat_render(serve->templates, serve->options->ops, serve->engine, &request, arena, ret_prompt, err) &&
+           name_images(&chat, arena, ret_prompt, err);
 }
 
 static void on_template_body(struct http_req *req, struct str body)

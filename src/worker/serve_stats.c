@@ -219,7 +219,7 @@ static void get_props(void *arg, struct http_req *req, const struct http_match *
     json_put_string(&j, "bos_token", serve->info->bos_text);
     json_put_string(&j, "eos_token", serve->info->eos_text);
     json_open_object(&j, "modalities");
-    json_put_bool(&j, "vision", false);
+    json_put_bool(&j, "vision", serve->vision != NULL);
     json_put_bool(&j, "audio", false);
     json_close(&j);
     put_memory(serve->info, &j);
@@ -271,11 +271,14 @@ static void get_metrics(void *arg, struct http_req *req, const struct http_match
 {
     struct serve *serve = arg;
     struct sched_stats s;
+    struct vision_stats seen = {0};
     struct buf out;
     (void)match;
     if (!is_loaded(serve, req))
         return;
     sched_stats(serve->sched, &s);
+    if (serve->vision)
+        vision_stats(serve->vision, &seen);
     const struct {
         const char *name, *type, *help;
         double value;
@@ -301,6 +304,9 @@ static void get_metrics(void *arg, struct http_req *req, const struct http_match
         {"kv_memory_bytes", "gauge", "Memory they take.", (double)s.kv.memory_bytes},
         {"kv_files", "gauge", "Prefix states on disk.", s.kv.files},
         {"kv_disk_bytes", "gauge", "Disk they take.", (double)s.kv.disk_bytes},
+        {"images_encoded_total", "counter", "Pictures computed from images.", (double)seen.encoded},
+        {"images_found_total", "counter", "Pictures found encoded already.", (double)seen.found},
+        {"image_seconds_total", "counter", "Time spent on encoding pictures.", seen.seconds},
         {"queued", "gauge", "Prompts waiting for a sequence.", s.queued},
         {"running", "gauge", "Sequences at work.", s.running},
         {"sequences", "gauge", "Sequences there are.", s.sequences},

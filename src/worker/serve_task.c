@@ -150,12 +150,26 @@ static void on_quiet(struct deadline *deadline)
         http_sse_start(task->req);
 }
 
+static void on_dispose_waiting(void *arg)
+{
+    struct serve_task *task = arg;
+    deadline_cancel(&task->serve->loop, &task->quiet);
+}
+
+void serve_task_wait(struct serve_task *task)
+{
+    arena_on_dispose(&task->req->arena, on_dispose_waiting, task);
+    if (task->stream)
+        deadline_arm(&task->serve->loop, &task->quiet, LIMIT_PING_MS, on_quiet);
+}
+
 void serve_task_start(struct serve_task *task)
 {
     task->items = arena_calloc(&task->req->arena, task->count * sizeof *task->items);
     for (size_t i = 0; i < task->count; i++)
         task->items[i] = (struct serve_task_item){.task = task, .index = i};
     arena_on_dispose(&task->req->arena, on_dispose, task);
+    deadline_cancel(&task->serve->loop, &task->quiet);
     if (pump(task) && task->stream)
         deadline_arm(&task->serve->loop, &task->quiet, LIMIT_PING_MS, on_quiet);
 }

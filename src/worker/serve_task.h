@@ -30,6 +30,9 @@ struct serve_task {
     struct deadline quiet; /* a stream without a token starts its reply then, for the sake of keep-alives */
 };
 
+/* The prompt takes time to make: until serve_task_start a stream's connection is kept alive. */
+void serve_task_wait(struct serve_task *task);
+
 /* Submits. The task's public members are filled in. */
 void serve_task_start(struct serve_task *task);
 

@@ -36,8 +36,8 @@ static void check(const char *path, const struct gguf *gguf, const struct way *w
                                    .kv_type = way->kv_type,
                                    .gpu_layers = 0,
                                    .memory_map = true};
-    const struct fit_setup setup = {way->context, way->sequences, way->ubatch, way->kv_type,
-                                    way->flash != ENGINE_FLASH_OFF};
+    const struct fit_setup setup = {
+        way->context, way->sequences, way->ubatch, way->kv_type, way->flash != ENGINE_FLASH_OFF, 0};
     struct engine *engine = engine_llama.open(&config, &err);
     if (!engine)
         fail_msg("%s (run scripts/models.sh and set INFERD_MODELS)", err.message);

@@ -245,7 +245,7 @@ class Chat(unittest.TestCase):
         self.assert_agree(lambda: chat([{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]), chat)
         with self.assertRaises(openai.BadRequestError) as caught:
             chat([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}])
-        self.assertEqual(caught.exception.param, "messages[0].content[0]")
+        self.assertEqual(caught.exception.param, "messages[0].content[0].image_url")
 
     def test_nulls_are_defaults(self):
         reply = chat(top_p=None, n=None, stop=None, stream=None, presence_penalty=None, frequency_penalty=None, seed=None,

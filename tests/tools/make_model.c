@@ -1,10 +1,11 @@
 /* Writes a GGUF model with random weights: for tests that need an engine and no sense, and for benches that need a
  * size.
  *
- *   make_model OUT.gguf tiny|half [seed]
+ *   make_model OUT.gguf tiny|grid|half [seed]
  *
- * tiny: some 0.4 million f32 parameters, so that what is computed alone and in a batch agrees closely; half: 0.5
- * billion, Q4_0, with grouped heads. Architecture llama, byte-level BPE, two merges. */
+ * tiny: some 0.4 million f32 parameters, so that what is computed alone and in a batch agrees closely; grid: the same
+ * with positions of several dimensions (M-RoPE, architecture qwen2vl); half: 0.5 billion, Q4_0, with grouped heads.
+ * Architecture llama otherwise, byte-level BPE, two merges. */
 #include <ggml.h>
 #include <gguf.h>
 #include <math.h>
@@ -14,13 +15,14 @@
 #include <string.h>
 
 struct shape {
-    const char *name;
+    const char *name, *architecture;
     unsigned vocabulary, width, layers, heads, kv_heads, inner, context;
     enum ggml_type type; /* of the matrices */
 };
 
-static const struct shape shapes[] = {{"tiny", 320, 64, 4, 4, 2, 192, 4096, GGML_TYPE_F32},
-                                      {"half", 32000, 1024, 28, 16, 4, 4096, 8192, GGML_TYPE_Q4_0}};
+static const struct shape shapes[] = {{"tiny", "llama", 320, 64, 4, 4, 2, 192, 4096, GGML_TYPE_F32},
+                                      {"grid", "qwen2vl", 320, 64, 4, 4, 2, 192, 4096, GGML_TYPE_F32},
+                                      {"half", "llama", 32000, 1024, 28, 16, 4, 4096, 8192, GGML_TYPE_Q4_0}};
 
 static uint64_t state;
 
@@ -124,20 +126,32 @@ static void add_layer(struct gguf_context *gguf, struct ggml_context *ggml, cons
     }
 }
 
+static void put_number(struct gguf_context *gguf, const struct shape *s, const char *key, unsigned value)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", s->architecture, key);
+    gguf_set_val_u32(gguf, name, value);
+}
+
 static void put_numbers(struct gguf_context *gguf, const struct shape *s)
 {
-    gguf_set_val_str(gguf, "general.architecture", "llama");
+    const int32_t sections[] = {2, 3, 3, 0};
+    char name[96];
+    gguf_set_val_str(gguf, "general.architecture", s->architecture);
     gguf_set_val_str(gguf, "general.name", s->name);
     gguf_set_val_u32(gguf, "general.file_type", s->type == GGML_TYPE_F32 ? 0 : 2);
-    gguf_set_val_u32(gguf, "llama.context_length", s->context);
-    gguf_set_val_u32(gguf, "llama.embedding_length", s->width);
-    gguf_set_val_u32(gguf, "llama.block_count", s->layers);
-    gguf_set_val_u32(gguf, "llama.feed_forward_length", s->inner);
-    gguf_set_val_u32(gguf, "llama.attention.head_count", s->heads);
-    gguf_set_val_u32(gguf, "llama.attention.head_count_kv", s->kv_heads);
-    gguf_set_val_f32(gguf, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    gguf_set_val_u32(gguf, "llama.rope.dimension_count", s->width / s->heads);
-    gguf_set_val_u32(gguf, "llama.vocab_size", s->vocabulary);
+    put_number(gguf, s, "context_length", s->context);
+    put_number(gguf, s, "embedding_length", s->width);
+    put_number(gguf, s, "block_count", s->layers);
+    put_number(gguf, s, "feed_forward_length", s->inner);
+    put_number(gguf, s, "attention.head_count", s->heads);
+    put_number(gguf, s, "attention.head_count_kv", s->kv_heads);
+    put_number(gguf, s, "rope.dimension_count", s->width / s->heads);
+    put_number(gguf, s, "vocab_size", s->vocabulary);
+    snprintf(name, sizeof name, "%s.attention.layer_norm_rms_epsilon", s->architecture);
+    gguf_set_val_f32(gguf, name, 1e-5f);
+    if (strcmp(s->name, "grid") == 0)
+        gguf_set_arr_data(gguf, "qwen2vl.rope.dimension_sections", GGUF_TYPE_INT32, sections, 4);
 }
 
 static int make(const char *path, const struct shape *s)
@@ -168,6 +182,6 @@ int main(int argc, char **argv)
             fprintf(stderr, "make_model: %s cannot be written\n", argv[1]);
             return 1;
         }
-    fprintf(stderr, "usage: make_model OUT.gguf tiny|half [seed]\n");
+    fprintf(stderr, "usage: make_model OUT.gguf tiny|grid|half [seed]\n");
     return 2;
 }

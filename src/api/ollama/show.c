@@ -17,6 +17,7 @@ struct show {
     struct buf info; /* model_info */
     struct json writer;
     struct str template;
+    bool sees;
     bool embeds; /* it says how its vectors are pooled */
     struct err err;
     bool good;
@@ -73,6 +74,8 @@ static void put_capabilities(const struct show *s, struct json *j)
         json_put_string(j, NULL, "tools");
     if (s->gguf.has_fim)
         json_put_string(j, NULL, "insert");
+    if (s->sees)
+        json_put_string(j, NULL, "vision");
     if (mentions(s->template, "<think>") || mentions(s->template, "enable_thinking"))
         json_put_string(j, NULL, "thinking");
     json_close(j);
@@ -153,6 +156,7 @@ static void on_model(void *arg, const struct model *model, const struct err *err
     s->path = arena_strdup(&s->arena, model->path);
     s->gguf = model->gguf;
     s->modified = model->created;
+    s->sees = model->projector != NULL;
     s->context = model_context(model, app->conf);
     buf_init(&s->info, LIMIT_OLLAMA_INFO);
     s->disposer = arena_on_dispose(&req->arena, on_client_gone, s);

@@ -12,12 +12,27 @@ static bool is_deterministic(const json_t *body)
            json_is_integer(json_object_get(body, "seed"));
 }
 
+/* What lies behind a URL can change: an image that is fetched anew may be another one. */
+static bool looks_elsewhere(const json_t *body)
+{
+    size_t i, n;
+    const json_t *message, *part;
+    json_array_foreach(json_object_get(body, "messages"), i, message)
+        json_array_foreach(json_object_get(message, "content"), n, part)
+    {
+        struct str url = json_str(json_object_get(json_object_get(part, "image_url"), "url"));
+        if (url.n >= 4 && str_ieq((struct str){url.p, 4}, STR("http")))
+            return true;
+    }
+    return false;
+}
+
 static bool is_cacheable(struct str path, const json_t *body)
 {
     if (str_eq(path, STR("/v1/embeddings")))
         return true;
     return (str_eq(path, STR("/v1/chat/completions")) || str_eq(path, STR("/v1/completions"))) &&
-           is_deterministic(body);
+           is_deterministic(body) && !looks_elsewhere(body);
 }
 
 static bool digest(struct str path, json_t *body, const char *model_id, int64_t tenant, struct cache_key *key)

@@ -69,6 +69,8 @@ static void put_model(struct json *j, struct app *app, const struct model *m)
         json_put_string(j, NULL, "chat");
     if (g->has_fim)
         json_put_string(j, NULL, "infill");
+    if (m->projector)
+        json_put_string(j, NULL, "vision");
     json_put_string(j, NULL, "embedding");
     json_close(j);
     json_close(j);

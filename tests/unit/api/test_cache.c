@@ -23,6 +23,19 @@ static bool same(const char *a, const char *b)
 
 #define BODY(more) "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"temperature\":0" more "}"
 
+static void test_images_from_elsewhere_are_not_kept(void **state)
+{
+#define IMAGE(url)                                                                                                     \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"http\"},"            \
+    "{\"type\":\"image_url\",\"image_url\":{\"url\":\"" url "\"}}]}],\"temperature\":0}"
+    struct cache_key key;
+    (void)state;
+    assert_true(key_of(CHAT, IMAGE("data:image/png;base64,QQ=="), 1, &key));
+    assert_false(key_of(CHAT, IMAGE("http://h/x"), 1, &key));
+    assert_false(key_of(CHAT, IMAGE("HTTPS://h/x"), 1, &key));
+    assert_false(same(IMAGE("data:image/png;base64,QQ=="), IMAGE("data:image/png;base64,Qg==")));
+}
+
 static void test_every_field_that_matters_changes_the_key(void **state)
 {
     static const char *const others[] = {
@@ -214,6 +227,7 @@ static void test_waiters_are_told_also_of_a_failure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_field_that_matters_changes_the_key),
+                                       cmocka_unit_test(test_images_from_elsewhere_are_not_kept),
                                        cmocka_unit_test(test_what_does_not_matter),
                                        cmocka_unit_test(test_model_path_and_tenant_count),
                                        cmocka_unit_test(test_only_what_repeats_is_kept),

@@ -71,7 +71,8 @@ static uint64_t named(const char *options)
     struct conf conf = {.ubatch_size = 512, .context_size = 2048};
     json_t *json = json_read(str_from(options), NULL);
     assert_non_null(json);
-    uint64_t bytes = memory_estimate_named(&m.gguf, json, &conf);
+    uint64_t bytes = memory_estimate_named(&m.gguf, 0, json, &conf);
+    assert_int_equal(memory_estimate_named(&m.gguf, 1000, json, &conf), bytes + 1000);
     json_decref(json);
     return bytes;
 }

@@ -113,6 +113,62 @@ static void test_messages_become_one_form(void **state)
         "{\"role\":\"assistant\",\"content\":\"never\"}]");
 }
 
+/* The texts and images of a prompt, as "a|0|b": texts, and images by their number. */
+static const char *cut(const struct openai_chat *c, struct str text)
+{
+    static char out[512];
+    size_t n = 0;
+    while (text.p) {
+        size_t index;
+        struct str before = openai_image_cut(c, &text, &index);
+        n += (size_t)snprintf(out + n, sizeof out - n, STR_FMT, STR_ARG(before));
+        if (index != SIZE_MAX)
+            n += (size_t)snprintf(out + n, sizeof out - n, "|%zu|", index);
+    }
+    return out;
+}
+
+static void test_images_become_marks(void **state)
+{
+    (void)state;
+    struct openai_chat c =
+        must_read("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+                  "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:x\",\"detail\":\"low\"}},"
+                  "{\"type\":\"text\",\"text\":\"b <__media__> <image:0:00>\"},{\"type\":\"text\",\"text\":\"c\"},"
+                  "{\"type\":\"image_url\",\"image_url\":{\"url\":\"http://h\"}}]}]}");
+    assert_int_equal(c.image_count, 2);
+    assert_string_equal(c.images[0].path, "messages[0].content[1].image_url");
+    assert_string_equal(c.images[0].url.p, "data:x");
+    assert_string_equal(c.images[1].path, "messages[0].content[4].image_url");
+    assert_string_equal(
+        cut(&c, c.messages),
+        "[{\"role\":\"user\",\"content\":\"a|0|b <__media__> <image:0:00>\\nc|1|\"}]"); /* a client's own are text */
+    char mark[OPENAI_IMAGE_MARK], first[OPENAI_IMAGE_MARK];
+    openai_image_mark(&c, 1, first);
+    assert_string_equal(cut(&c, STR("no mark")), "no mark");
+    assert_string_equal(cut(&c, str_from(first)), "|1|");
+    assert_memory_equal(cut(&c, (struct str){first, strlen(first) - 1}), first, strlen(first) - 1); /* half a mark */
+    c = must_read("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
+                  "\"image_url\":{\"url\":\"data:x\"}}]}]}");
+    assert_memory_not_equal(openai_image_mark(&c, 1, mark), first, strlen(first)); /* another request, other marks */
+}
+
+static void test_too_many_images(void **state)
+{
+    struct openai_chat chat;
+    struct err err = ERR_INIT;
+    struct buf body;
+    (void)state;
+    buf_init(&body, 1 << 20);
+    buf_puts(&body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[");
+    for (int i = 0; i <= LIMIT_IMAGES; i++)
+        buf_printf(&body, "%s{\"type\":\"image_url\",\"image_url\":{\"url\":\"u\"}}", i ? "," : "");
+    buf_puts(&body, "]}]}");
+    assert_false(openai_chat_read(buf_view(&body), &OPENAI_CHAT_DEFAULTS, &arena, &chat, &err));
+    assert_string_equal(err.param, "messages[0].content[16].image_url");
+    buf_release(&body);
+}
+
 static void test_native_sampling(void **state)
 {
     (void)state;
@@ -221,13 +277,15 @@ static const struct request_case refusals[] = {
      "'messages[1].content' must be a string or an array of parts"},
     {MESSAGE("{\"role\":\"user\",\"content\":[]}"), INVALID, "messages[1].content",
      "'messages[1].content' has a wrong length: its items must be between 1 and 1024"},
-    {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\"}]}"),
-     ERR_NOT_SUPPORTED, "messages[1].content[1]",
-     "'messages[1].content[1]' is of type image_url: this model reads text only"},
+    {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\"}]}"), INVALID,
+     "messages[1].content[1].image_url", "'messages[1].content[1].image_url' must be an object with a 'url'"},
+    {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":7}}]}"), INVALID,
+     "messages[1].content[0].image_url.url", "'messages[1].content[0].image_url.url' must be a string"},
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}"), ERR_NOT_SUPPORTED,
-     "messages[1].content[0]", "'messages[1].content[0]' is of type input_audio: this model reads text only"},
+     "messages[1].content[0]",
+     "'messages[1].content[0]' is of type input_audio: texts and images are all that can be read"},
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"refusal\",\"refusal\":\"x\"}]}"), INVALID,
-     "messages[1].content[0].type", "'messages[1].content[0].type' must be 'text'"},
+     "messages[1].content[0].type", "'messages[1].content[0].type' must be 'text' or 'image_url'"},
     {MESSAGE("{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}"), INVALID, "messages[1].content[0].text",
      "'messages[1].content[0].text' must be a string"},
     {MESSAGE("{\"role\":\"assistant\",\"content\":null}"), INVALID, "messages[1].content",
@@ -318,6 +376,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sampling_fields_arrive, setup, teardown),
         cmocka_unit_test_setup_teardown(test_messages_become_one_form, setup, teardown),
         cmocka_unit_test_setup_teardown(test_native_sampling, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_images_become_marks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_images, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tools_and_choice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_legacy_functions_map_onto_tools, setup, teardown),
         cmocka_unit_test_setup_teardown(test_response_formats, setup, teardown),

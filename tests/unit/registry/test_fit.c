@@ -47,16 +47,26 @@ static const struct measured {
     struct fit_setup setup;
     double kv, compute; /* MiB */
 } measured[] = {
-    {&llama_8b, {8192, 0, 0, NULL, true}, 1024, 127.887},   {&llama_8b, {8192, 0, 0, NULL, false}, 1024, 589.883},
-    {&llama_8b, {32768, 0, 0, NULL, true}, 4096, 152.637},  {&llama_8b, {32768, 0, 0, NULL, false}, 4096, 2223.383},
-    {&llama_8b, {8192, 0, 0, "q8_0", true}, 544, 119.715},  {&llama_8b, {2048, 0, 0, NULL, false}, 256, 181.508},
-    {&llama_8b, {8192, 0, 256, NULL, true}, 1024, 69.757},  {&llama_1b, {8192, 0, 0, NULL, true}, 256, 74.262},
-    {&llama_1b, {8192, 0, 0, NULL, false}, 256, 567.196},   {&qwen_7b, {8192, 0, 0, NULL, true}, 448, 148.160},
-    {&qwen_7b, {2048, 0, 0, NULL, false}, 112, 154.203},    {&qwen_half, {8192, 0, 0, NULL, true}, 96, 43.852},
-    {&qwen_half, {32768, 0, 0, NULL, false}, 384, 976.830}, {&qwen_moe, {8192, 0, 0, NULL, true}, 768, 96.762},
-    {&qwen_moe, {2048, 0, 0, NULL, true}, 192, 90.715},     {&mixtral, {8192, 0, 0, NULL, true}, 1024, 208.012},
-    {&gemma_4b, {8192, 0, 0, NULL, true}, 1088, 97.803},    {&gemma_4b, {32768, 0, 0, NULL, false}, 4352, 690.670},
-    {&smollm, {8192, 0, 0, NULL, false}, 180, 166.383},     {&smollm, {2048, 0, 0, "q4_0", true}, 12.656, 20.508},
+    {&llama_8b, {8192, 0, 0, NULL, true, 0}, 1024, 127.887},
+    {&llama_8b, {8192, 0, 0, NULL, false, 0}, 1024, 589.883},
+    {&llama_8b, {32768, 0, 0, NULL, true, 0}, 4096, 152.637},
+    {&llama_8b, {32768, 0, 0, NULL, false, 0}, 4096, 2223.383},
+    {&llama_8b, {8192, 0, 0, "q8_0", true, 0}, 544, 119.715},
+    {&llama_8b, {2048, 0, 0, NULL, false, 0}, 256, 181.508},
+    {&llama_8b, {8192, 0, 256, NULL, true, 0}, 1024, 69.757},
+    {&llama_1b, {8192, 0, 0, NULL, true, 0}, 256, 74.262},
+    {&llama_1b, {8192, 0, 0, NULL, false, 0}, 256, 567.196},
+    {&qwen_7b, {8192, 0, 0, NULL, true, 0}, 448, 148.160},
+    {&qwen_7b, {2048, 0, 0, NULL, false, 0}, 112, 154.203},
+    {&qwen_half, {8192, 0, 0, NULL, true, 0}, 96, 43.852},
+    {&qwen_half, {32768, 0, 0, NULL, false, 0}, 384, 976.830},
+    {&qwen_moe, {8192, 0, 0, NULL, true, 0}, 768, 96.762},
+    {&qwen_moe, {2048, 0, 0, NULL, true, 0}, 192, 90.715},
+    {&mixtral, {8192, 0, 0, NULL, true, 0}, 1024, 208.012},
+    {&gemma_4b, {8192, 0, 0, NULL, true, 0}, 1088, 97.803},
+    {&gemma_4b, {32768, 0, 0, NULL, false, 0}, 4352, 690.670},
+    {&smollm, {8192, 0, 0, NULL, false, 0}, 180, 166.383},
+    {&smollm, {2048, 0, 0, "q4_0", true, 0}, 12.656, 20.508},
 };
 
 static bool within(double predicted, double real, double part)
@@ -120,6 +130,10 @@ static void an_encoder_keeps_nothing(void **state)
     struct fit f;
     g.causal = false;
     fit_predict(&g, &(struct fit_setup){.context = 512, .flash = true}, &f);
+    struct fit seeing;
+    fit_predict(&g, &(struct fit_setup){.context = 512, .flash = true, .projector = 777}, &seeing);
+    assert_int_equal(seeing.weights, f.weights + 777);
+    assert_int_equal(seeing.total, f.total + 777);
     assert_int_equal(f.kv + f.state + f.output, 0);
     assert_true(f.compute > 0);
 }
@@ -159,7 +173,7 @@ static void absurd_shapes_do_not_fit(void **state)
                                   .experts_used = LIMIT_GGUF_LENGTH,
                                   .expert_feed_forward = LIMIT_GGUF_LENGTH,
                                   .slides = true};
-    fit_predict(&g, &(struct fit_setup){UINT64_MAX, UINT32_MAX, UINT32_MAX, "f32", false}, &f);
+    fit_predict(&g, &(struct fit_setup){UINT64_MAX, UINT32_MAX, UINT32_MAX, "f32", false, 0}, &f);
     assert_true(f.kv > 1ull << 50);
     assert_true(f.compute > 1ull << 50);
     assert_true(f.total > 1ull << 50);
