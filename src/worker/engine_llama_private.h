@@ -1,5 +1,5 @@
-/* The inside of engine_llama, shared by its files: engine_llama.c (model, contexts, vocabulary),
- * engine_llama_grammar.c. */
+/* The inside of engine_llama, shared by its files: engine_llama.c (model, contexts, vocabulary, decoding),
+ * engine_llama_sequence.c, engine_llama_grammar.c. */
 #ifndef WORKER_ENGINE_LLAMA_PRIVATE_H
 #define WORKER_ENGINE_LLAMA_PRIVATE_H
 
@@ -28,6 +28,14 @@ struct engine {
     char *strings[8]; /* what info points to */
     unsigned string_count;
 };
+
+/* engine_llama_sequence.c; as in engine.h */
+void llama_engine_copy(struct engine *engine, unsigned from, unsigned to, unsigned length);
+bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned length);
+bool llama_engine_has(struct engine *engine, unsigned sequence, unsigned length);
+size_t llama_engine_state_size(struct engine *engine, unsigned sequence);
+size_t llama_engine_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity);
+bool llama_engine_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size);
 
 /* engine_llama_grammar.c; as in engine.h */
 struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,

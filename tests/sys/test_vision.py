@@ -11,7 +11,7 @@ import threading
 import unittest
 import zlib
 
-from harness import Server, Stream, fake_model
+from harness import DEADLINE, Server, Stream, fake_model
 from test_ws import Socket
 
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build" / "tests"
@@ -67,16 +67,17 @@ def cached(usage):
 
 
 class Pictures(http.server.ThreadingHTTPServer):
-    """Serves images: /red, /hop/N (N redirects before it), /huge, /text, /gone."""
+    """Serves images: /red, /hop/N (N redirects before it), /huge, /text, /gone; /stall never answers."""
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = []
+        self.asked, self.over = [], threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __exit__(self, *unused):
+        self.over.set()
         self.shutdown()
         super().__exit__(*unused)
 
@@ -85,6 +86,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         kind, _, count = self.path.strip("/").partition("/")
+        if kind == "stall":
+            self.server.over.wait(DEADLINE)
         if kind == "hop" and int(count) > 0:
             self.send_response(302)
             self.send_header("Location", f"/hop/{int(count) - 1}")
@@ -279,6 +282,16 @@ class Pairing(unittest.TestCase):
         with seeing_server(name="other-mmproj.gguf") as server: # two models in the folder, and not its name
             self.assertEqual(look(server, RED)[0], 400)
 
+    def test_a_repository_s_models_share_one(self):
+        with Server() as server:
+            folder = server.models / "org" / "repository"
+            folder.mkdir(parents=True)
+            for name in ("eye.gguf", "other.gguf"):
+                shutil.copy(TINY, folder / name)
+            shutil.copy(PROJECTORS / "mmproj_causal_64.gguf", folder / "mmproj-F16.gguf")
+            self.assertEqual(look(server, RED)[0], 200)
+            self.assertEqual(look(server, RED, model="other")[0], 200)
+
     def test_one_that_does_not_fit(self):
         env = {"ASAN_OPTIONS": "detect_leaks=0"} # the library forgets what it has read of a projector that it refuses
         with seeing_server(projector="mmproj_causal_48.gguf", env=env) as server:
@@ -327,6 +340,17 @@ class Remote(unittest.TestCase):
             status, reply = look(server, "see ", "http://127.0.0.1:1/x")
             self.assertEqual(status, 400, reply)
             self.assertIn("could not be fetched", reply["error"]["message"])
+
+    def test_one_that_does_not_come(self):
+        config = "[security]\nprivate_image_urls = true\n[server]\nrequest_timeout_seconds = 1\n"
+        with Pictures() as pictures, seeing_server(config) as server:
+            self.assertEqual(look(server, RED)[0], 200)
+            status, reply = look(server, "see ", pictures.url + "/stall")
+            self.assertEqual((status, reply["error"]["code"]), (504, "timeout"), reply)
+            stream = Stream(server.port, "/v1/chat/completions", {"model": "eye", "stream": True, "messages": [
+                {"role": "user", "content": [image(pictures.url + "/stall")]}]})
+            server.until(lambda: pictures.asked.count("/stall") == 2)
+            stream.close() # and the server ends while it is being fetched
 
     def test_private_ones_are_refused_by_default(self):
         with Pictures() as pictures, seeing_server() as server:
