@@ -1,15 +1,20 @@
-# The two that matter: `make run` and `make test`. `make help` lists the rest.
+# The two that matter: `make run` and `make test`. `make help` lists the rest. GPU=vulkan, cuda, hip or metal builds the
+# same program with that backend, in a folder of its own.
 SHELL := /bin/bash
 CC ?= cc
+GPU ?=
+export GPU
 LLAMA = $(shell scripts/deps.sh --dir)
-BUILD = cmake --preset $(1) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
+LLAMA_GPU = $(shell GPU=$(GPU) scripts/deps.sh --gpu-dir)
+RELEASE = build$(if $(GPU),-$(GPU))
+BUILD = cmake --preset $(1) -B $(3) -DINFERD_LLAMA_DIR=$(LLAMA) $(2) >$(3)/configure.log 2>&1 || { cat $(3)/configure.log; exit 1; }
 
 .PHONY: all deps models run test check asan tsan clang fuzz bench bench-instances bench-api bench-engine fmt lint analyze clean help
 
-all: deps ## build build/inferd
-	@mkdir -p build
-	@$(call BUILD,release,,build)
-	@cmake --build build
+all: deps ## build build/inferd; with GPU=vulkan|cuda|hip|metal build-$GPU/inferd
+	@mkdir -p $(RELEASE)
+	@$(call BUILD,release,-DINFERD_GPU=$(GPU) -DINFERD_GPU_DIR=$(LLAMA_GPU),$(RELEASE))
+	@cmake --build $(RELEASE) $(if $(GPU),--target inferd)
 
 deps: ## system packages and llama.cpp, into a cache outside this folder
 	@scripts/deps.sh
@@ -18,7 +23,7 @@ models: ## two small real models for the demo and the tests, into the cache
 	@scripts/models.sh
 
 run: all ## everything on a fresh machine: install, build, fetch a model, serve, ask it one question
-	@scripts/run.sh
+	@BUILD=$(RELEASE) scripts/run.sh
 
 test: ## all tests
 	@scripts/test.sh

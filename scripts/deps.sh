@@ -3,6 +3,7 @@
 #
 #   scripts/deps.sh                 install system packages, build llama.cpp and fetch Swagger UI into the cache
 #   scripts/deps.sh --dir           print the llama.cpp folder for this machine (nothing is built)
+#   scripts/deps.sh --gpu-dir       print the folder of the backend that $GPU names, beside it; nothing without GPU
 #   scripts/deps.sh --swagger       only fetch Swagger UI
 #   scripts/deps.sh --swagger-dir   print its folder (nothing is fetched)
 #   scripts/deps.sh --packages      print the system packages
@@ -11,6 +12,10 @@
 # our flags, the compiler and the CPU's features, because a native build must never move between CPUs. A second
 # caller waits on the lock; an interrupted build goes on where it stopped; a finished one costs a stat.
 # LLAMA_CPP_SRC=DIR builds from that source tree instead of the npm package.
+#
+# GPU=vulkan|cuda|hip|metal adds that backend. It is a library beside the others: built from the same source with the
+# same flags, in a folder of its own, and linked in place of the registry that knows the CPU only. Nothing else is
+# built twice.
 set -euo pipefail
 
 LLAMA_VERSION=0.5.0
@@ -22,9 +27,25 @@ TARGETS=(llama llama-common mtmd llama-server llama-bench llama-batched-bench ll
 PACKAGES=(build-essential cmake ninja-build pkg-config git util-linux ca-certificates curl python3 python3-venv
     nodejs npm libuv1-dev libssl-dev libjansson-dev libcurl4-openssl-dev libsqlite3-dev libargon2-dev libwslay-dev
     libedit-dev zlib1g-dev libpq-dev libyaml-dev libgomp1)
-TEST_PACKAGES=(libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go postgresql sslscan prometheus)
+# mesa-vulkan-drivers: a Vulkan device in software, so that the tests have a GPU on every machine.
+TEST_PACKAGES=(mesa-vulkan-drivers libcmocka-dev clang libclang-rt-14-dev clang-format nginx-light wrk golang-go postgresql sslscan prometheus)
+
+# A row a backend: its CMake option, Debian packages that building needs, libraries the program is linked with. Where a
+# row has no packages, the vendor's own toolkit has to be there (CUDA: nvcc; HIP: ROCm; Metal: macOS). Only the first
+# row has been run by us.
+gpu_row() {
+    local cuda=${CUDA_HOME:-/usr/local/cuda} rocm=${ROCM_PATH:-/opt/rocm}
+    case $1 in
+    vulkan) row=("-DGGML_VULKAN=ON" "glslc libvulkan-dev spirv-headers" "vulkan") ;;
+    cuda) row=("-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" "" "-L$cuda/lib64 -L$cuda/lib64/stubs cudart cublas cublasLt cuda") ;;
+    hip) row=("-DGGML_HIP=ON" "" "-L$rocm/lib amdhip64 hipblas rocblas") ;;
+    metal) row=("-DGGML_METAL=ON -DGGML_METAL_EMBED_LIBRARY=ON" "" "'-framework Foundation' '-framework Metal' '-framework MetalKit'") ;;
+    *) die "GPU=$1 is not known; use vulkan, cuda, hip or metal" ;;
+    esac
+}
 
 here=$(cd "$(dirname "$0")" && pwd)
+GPU=${GPU:-}
 cache=${INFERD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/inferd}
 CXX=${CXX:-c++}
 CC=${CC:-cc}
@@ -32,6 +53,8 @@ CC=${CC:-cc}
 cmake_flags=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF -DMTMD_VIDEO=OFF
     -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
+
+[ "$(uname)" = Darwin ] && cmake_flags+=(-DGGML_METAL=OFF) # a row of its own, as everywhere
 
 say() { printf 'deps: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -46,6 +69,12 @@ llama_dir() {
         cat "$here/amxfix.h"
     } | sha256sum | cut -c1-16)
     printf '%s/llama-%s-%s' "$cache" "$LLAMA_VERSION" "$key"
+}
+
+gpu_dir() {
+    [ -n "$GPU" ] || return 0
+    gpu_row "$GPU"
+    printf '%s-%s-%s' "$(llama_dir)" "$GPU" "$({ printf '%s' "${row[*]}"; cat "$here/vulkan.sed"; } | sha256sum | cut -c1-8)"
 }
 
 # Installs whatever of the given Debian packages is missing; without root, names the command to run.
@@ -156,6 +185,39 @@ compile_llama() {
     fi
 }
 
+# A folder of links to the common source, with what a backend needs otherwise (vulkan.sed says what and why).
+gpu_source() {
+    local dir=$1 base=$2 file
+    rm -rf "$dir/src"
+    cp -rs "$base/src/." "$dir/src"
+    [ "$GPU" = vulkan ] || return 0
+    for file in ggml-vulkan.cpp vulkan-shaders/vulkan-shaders-gen.cpp; do
+        rm "$dir/src/ggml/src/ggml-vulkan/$file"
+        sed -E -f "$here/vulkan.sed" "$base/src/ggml/src/ggml-vulkan/$file" >"$dir/src/ggml/src/ggml-vulkan/$file"
+    done
+}
+
+# The backend's library and the registry that names it, for the program to be linked with; `link` lists the rest.
+build_gpu() {
+    local dir=$1 base=$2 lock
+    [ -f "$dir/.done" ] && return
+    gpu_row "$GPU"
+    mkdir -p "$dir"
+    exec {lock}>"$dir/.lock"
+    flock -n "$lock" || { say "another build holds $dir; waiting"; flock "$lock"; }
+    [ -f "$dir/.done" ] && return
+    local option=${row[0]} targets=(ggml/src/libggml.a "ggml/src/ggml-$GPU/libggml-$GPU.a")
+    say "building llama.cpp's $GPU backend into $dir (Vulkan: some four minutes on two cores, once)"
+    gpu_source "$dir" "$base"
+    # shellcheck disable=SC2086 # an option may be two
+    CC=$CC CXX=$CXX cmake -S "$dir/src" -B "$dir/build" "${cmake_flags[@]}" $option -DCMAKE_OPTIMIZE_DEPENDENCIES=ON \
+        -DCMAKE_CXX_FLAGS="-include $base/amxfix.h" >"$dir/configure.log" 2>&1 || { tail -20 "$dir/configure.log" >&2; die "configure failed"; }
+    ninja -C "$dir/build" -j"$(nproc 2>/dev/null || echo 2)" "${targets[@]}" >"$dir/build.log" 2>&1 || { tail -30 "$dir/build.log" >&2; die "build failed"; }
+    printf '%s\n' "${row[2]}" >"$dir/link"
+    touch "$dir/.done"
+    exec {lock}>&-
+}
+
 swagger_dir() {
     printf '%s/swagger-ui-%s' "$cache" "${SWAGGER_PACKAGE##*@}"
 }
@@ -175,6 +237,7 @@ fetch_swagger() {
 
 case ${1:-} in
 --dir) llama_dir && echo ;;
+--gpu-dir) gpu_dir && echo ;;
 --swagger) fetch_swagger "$(swagger_dir)" ;;
 --swagger-dir) swagger_dir && echo ;;
 --packages) printf '%s\n' "${PACKAGES[@]}" ;;
@@ -182,6 +245,12 @@ case ${1:-} in
 '')
     install_packages "${PACKAGES[@]}"
     build_llama "$(llama_dir)"
+    if [ -n "$GPU" ]; then
+        gpu_row "$GPU"
+        # shellcheck disable=SC2086 # a list of names
+        [ -z "${row[1]}" ] || install_packages ${row[1]}
+        build_gpu "$(gpu_dir)" "$(llama_dir)"
+    fi
     fetch_swagger "$(swagger_dir)"
     ;;
 *) die "unknown argument '$1'" ;;

@@ -2,10 +2,10 @@
 #include "base/json_read.h"
 #include "cli/commands.h"
 
-const struct cli_command *const cli_commands[] = {
-    &cmd_serve,  &cmd_run,      &cmd_chat,       &cmd_list,    &cmd_show,   &cmd_ps,    &cmd_stop,
-    &cmd_batch,  &cmd_instance, &cmd_key,        &cmd_user,    &cmd_import, &cmd_bench, &cmd_doctor,
-    &cmd_config, &cmd_worker,   &cmd_completion, &cmd_version, NULL};
+const struct cli_command *const cli_commands[] = {&cmd_serve,  &cmd_run,    &cmd_chat,       &cmd_list,     &cmd_show,
+                                                  &cmd_ps,     &cmd_stop,   &cmd_batch,      &cmd_instance, &cmd_key,
+                                                  &cmd_user,   &cmd_import, &cmd_bench,      &cmd_gpu,      &cmd_doctor,
+                                                  &cmd_config, &cmd_worker, &cmd_completion, &cmd_version,  NULL};
 
 int main(int argc, char **argv)
 {

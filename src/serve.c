@@ -13,6 +13,7 @@
 #include "api/openai/cache.h"
 #include "api/system/check.h"
 #include "api/system/machine.h"
+#include "base/build.h"
 #include "base/clock.h"
 #include "auth/guess.h"
 #include "base/mem.h"
@@ -367,8 +368,8 @@ static bool listen_all(struct serve *serve, struct err *err)
     if (!listen_metrics(serve, err))
         return false;
     listen_local(serve);
-    log_info("listening", "version=%s url=%s://%s:%d", INFERD_VERSION, serve->tls ? "https" : "http",
-             conf->bind_address, port);
+    log_info("listening", "version=%s backends=%s url=%s://%s:%d", INFERD_VERSION, build_backends(),
+             serve->tls ? "https" : "http", conf->bind_address, port);
     return true;
 }
 

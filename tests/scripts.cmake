@@ -31,7 +31,15 @@ add_test(NAME ws/protocol COMMAND ${Python3_EXECUTABLE} -m unittest -v test_prot
 set_tests_properties(ws/protocol PROPERTIES TIMEOUT 300 ENVIRONMENT "WS_ECHO=$<TARGET_FILE:ws_echo>;PYTHONDONTWRITEBYTECODE=1"
   WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/ws)
 
+# GPUs, on a software device: with the program that `make GPU=vulkan` builds beside this folder.
+if(NOT INFERD_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  add_test(NAME sys/gpu COMMAND ${Python3_EXECUTABLE} -m unittest -v test_gpu.py)
+  set_tests_properties(sys/gpu PROPERTIES TIMEOUT 600 RUN_SERIAL ON WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/sys
+    ENVIRONMENT "${test_environment};INFERD=${CMAKE_SOURCE_DIR}/build-vulkan/inferd;INFERD_CPU=$<TARGET_FILE:inferd>")
+endif()
+
 file(GLOB system_tests CONFIGURE_DEPENDS sys/test_*.py)
+list(FILTER system_tests EXCLUDE REGEX "/test_gpu\\.py$")
 foreach(script IN LISTS system_tests)
   get_filename_component(name ${script} NAME_WE)
   string(REPLACE "test_" "" name ${name})

@@ -154,6 +154,8 @@
 #define LIMIT_RETRY_AFTER_MS     1000       /* told to clients that meet a full queue */
 #define LIMIT_GRAMMAR_DEPTH      128        /* parentheses in a GBNF text */
 #define LIMIT_LORAS              8          /* adapters on one model */
+#define LIMIT_DEVICES            16         /* GPUs of a machine that are used (llama.cpp's own maximum) */
+#define LIMIT_GPU_MB             (1 << 22)  /* largest backend_config.gpu_memory_mb */
 #define LIMIT_TELL_LOAD_MS       250        /* between two words of a worker about how busy it is */
 #define LIMIT_SCHEMA_DEPTH       32         /* nesting of a JSON schema */
 #define LIMIT_SEQUENCES          256        /* sequences in one context (llama.cpp's own maximum) */

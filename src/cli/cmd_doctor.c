@@ -9,10 +9,12 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/build.h"
 #include "base/json_write.h"
 #include "conf/conf.h"
 #include "instance/evict.h"
 #include "instance/memory.h"
+#include "worker/devices.h"
 
 static const struct cli_option options[] = {{"config", 'c', "FILE", "read this file after the usual ones"},
                                             {"json", 0, NULL, "print JSON for scripts"},
@@ -114,6 +116,23 @@ static void check_model(struct report *r, const struct model *m, const struct co
             (unsigned long long)model_context(m, conf));
 }
 
+static void check_gpus(struct report *r, const struct conf *conf)
+{
+    struct device gpus[LIMIT_DEVICES];
+    struct err err;
+    unsigned count = 0;
+    char a[16], b[16];
+    devices_quiet();
+    if (!devices_choose(conf->gpu_device, gpus, &count, &err))
+        say(r, BAD, "gpu", "%s", err.message);
+    else if (count == 0)
+        say(r, conf->gpu_enabled == 1 ? BAD : GOOD, "gpu", "none that this program can use (backends: %s)",
+            build_backends());
+    for (unsigned d = 0; d < count; d++)
+        say(r, GOOD, "gpu", "%s, %s: %s free of %s", gpus[d].name, gpus[d].description,
+            cli_bytes((double)gpus[d].free, a), cli_bytes((double)gpus[d].total, b));
+}
+
 static void check_all(struct report *r, const struct conf *conf)
 {
     char a[16], b[16];
@@ -124,6 +143,7 @@ static void check_all(struct report *r, const struct conf *conf)
     check_folder(r, "state_dir", conf->state_dir, true);
     say(r, GOOD, "memory", "%s free of %s", cli_bytes((double)evict_memory_available(), a),
         cli_bytes((double)evict_memory_total(), b));
+    check_gpus(r, conf);
     getrlimit(RLIMIT_NOFILE, &files);
     long long wanted = conf->max_connections * 2 + 64;
     say(r, (long long)files.rlim_max < wanted ? NOTE : GOOD, "files",

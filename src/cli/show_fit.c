@@ -6,6 +6,8 @@
 #include "cli/local_models.h"
 #include "instance/evict.h"
 #include "instance/memory.h"
+#include "worker/devices.h"
+#include "worker/offload.h"
 
 #define CONTEXT_MOST (1u << 20) /* of a model that does not say what it was trained on */
 
@@ -30,12 +32,57 @@ struct report {
     struct fit fit;
     uint64_t free_bytes; /* 0: the system does not say */
     uint64_t longest;    /* context that fits, tokens */
+    struct device gpus[LIMIT_DEVICES];
+    unsigned gpu_count, gpu_layers, all_layers; /* layers that would lie on them; 0 gpu_count: none is used */
+    unsigned dealt[LIMIT_DEVICES];              /* of those, on each */
+    uint64_t on_gpus;                           /* bytes */
     char advice[SHOW_ADVICE_SIZE];
 };
 
+/* What lies on GPUs with memory of their own is not taken from this machine's. */
 static bool fits(const struct report *r)
 {
-    return !r->free_bytes || r->fit.total <= r->free_bytes;
+    uint64_t elsewhere = r->gpu_count && !r->gpus[0].integrated ? r->on_gpus : 0;
+    return !r->free_bytes || r->fit.total <= r->free_bytes + elsewhere;
+}
+
+/* ---- GPUs ---- */
+
+struct trial {
+    const struct report *report;
+    uint64_t usable; /* of all GPUs together */
+};
+
+static bool fits_gpus(void *arg, unsigned layers)
+{
+    const struct trial *t = arg;
+    const struct report *r = t->report;
+    return fit_on_gpus(&r->model->gguf, &r->fit, layers, r->gpu_count) <= t->usable;
+}
+
+/* As a worker would decide, by prediction instead of measurement. */
+static void place(struct report *r, const struct conf *conf)
+{
+    struct err err;
+    struct trial trial = {.report = r};
+    float parts[LIMIT_DEVICES];
+    int64_t own = r->model->overrides ? r->model->overrides->gpu_layers : -1;
+    int64_t wanted = own >= 0 ? own : conf->gpu_layers;
+    devices_quiet();
+    if (conf->gpu_enabled == 0 || wanted == 0 || !devices_choose(conf->gpu_device, r->gpus, &r->gpu_count, &err))
+        return;
+    for (unsigned d = 0; d < r->gpu_count; d++) {
+        uint64_t usable = device_usable(&r->gpus[d], (uint64_t)conf->gpu_memory_mb << 20);
+        trial.usable += usable;
+        parts[d] = (float)usable;
+    }
+    r->all_layers = r->model->gguf.block_count + 1;
+    if (r->gpu_count == 0 || trial.usable == 0)
+        return;
+    r->gpu_layers = wanted > 0 ? (unsigned)(wanted < r->all_layers ? wanted : r->all_layers)
+                               : offload_most(r->all_layers, fits_gpus, &trial);
+    r->on_gpus = fit_on_gpus(&r->model->gguf, &r->fit, r->gpu_layers, r->gpu_count);
+    offload_deal(parts, r->gpu_count, r->gpu_layers, r->dealt);
 }
 
 static void compute(struct report *r, const struct model *m, uint64_t context, const struct conf *conf)
@@ -44,6 +91,7 @@ static void compute(struct report *r, const struct model *m, uint64_t context, c
     r->model = m;
     memory_setup(m, context ? context : model_context(m, conf), conf, &r->setup);
     fit_predict(&m->gguf, &r->setup, &r->fit);
+    place(r, conf);
     r->free_bytes = evict_memory_available();
     r->longest = fit_longest_context(&m->gguf, &r->setup, r->free_bytes ? r->free_bytes : UINT64_MAX, trained);
     show_advice(&m->gguf, r->advice);
@@ -72,7 +120,7 @@ static void list_parts(const struct fit *f, struct part out[PARTS])
 static void print_table(const struct report *r)
 {
     struct part parts[PARTS];
-    char text[16];
+    char text[16], more[16];
     list_parts(&r->fit, parts);
     printf("%s with a context of %llu (%s cells, %s attention)\n", r->model->id, (unsigned long long)r->setup.context,
            r->setup.kv_type, r->setup.flash ? "flash" : "plain");
@@ -83,6 +131,11 @@ static void print_table(const struct report *r)
     printf("  %-16s %10s\n", "KV per token", cli_bytes((double)r->fit.kv_token, text));
     if (r->free_bytes)
         printf("  %-16s %10s\n", "free now", cli_bytes((double)r->free_bytes, text));
+    for (unsigned d = 0; d < r->gpu_count; d++)
+        printf("  %-16s %10u of %u layers (%s free of %s)\n", r->gpus[d].name, r->dealt[d], r->all_layers,
+               cli_bytes((double)r->gpus[d].free, text), cli_bytes((double)r->gpus[d].total, more));
+    if (r->gpu_count)
+        printf("  %-16s %10s\n", "on GPUs", cli_bytes((double)r->on_gpus, text));
     printf("  %-16s %10s\n", "fits", fits(r) ? "yes" : "no");
     printf("  %-16s %10llu\n", "longest context", (unsigned long long)r->longest);
     if (*r->advice)
@@ -107,6 +160,16 @@ static void print_document(const struct report *r)
     json_put_int(&j, "total_bytes", (int64_t)r->fit.total);
     json_put_int(&j, "kv_bytes_per_token", (int64_t)r->fit.kv_token);
     json_put_int(&j, "free_bytes", (int64_t)r->free_bytes);
+    json_open_array(&j, "gpus");
+    for (unsigned d = 0; d < r->gpu_count; d++) {
+        json_open_object(&j, NULL);
+        device_put(&j, &r->gpus[d]);
+        json_put_int(&j, "layers", r->dealt[d]);
+        json_close(&j);
+    }
+    json_close(&j);
+    json_put_int(&j, "gpu_layers", r->gpu_layers);
+    json_put_int(&j, "gpu_bytes", (int64_t)r->on_gpus);
     json_put_bool(&j, "fits", fits(r));
     json_put_int(&j, "longest_context", (int64_t)r->longest);
     json_put_string(&j, "advice", *r->advice ? r->advice : NULL);

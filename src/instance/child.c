@@ -118,12 +118,29 @@ static void read_memory(struct child *c, const char *line)
         c->events.on_memory(c->arg, &(struct worker_memory){.weights = weights, .kv = kv, .compute = compute});
 }
 
+static void read_device(struct child *c, const char *line)
+{
+    struct worker_device d = {.layers = 0};
+    unsigned long long total, unused, weights, kv, compute;
+    if (sscanf(line, "%31s %llu %llu %llu %llu %llu %u", d.name, &total, &unused, &weights, &kv, &compute, &d.layers) !=
+        7)
+        return;
+    d.total = total;
+    d.free = unused;
+    d.weights = weights;
+    d.kv = kv;
+    d.compute = compute;
+    c->events.on_device(c->arg, &d);
+}
+
 static void on_line(struct child *c, char *line)
 {
     if (strncmp(line, "progress ", 9) == 0) {
         c->events.on_progress(c->arg, strtof(line + 9, NULL));
     } else if (strncmp(line, "memory ", 7) == 0) {
         read_memory(c, line + 7);
+    } else if (strncmp(line, "device ", 7) == 0) {
+        read_device(c, line + 7);
     } else if (strcmp(line, "ready") == 0) {
         c->events.on_ready(c->arg);
     } else if (strncmp(line, "load ", 5) == 0) {

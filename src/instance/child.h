@@ -2,12 +2,14 @@
  * it is ready over a descriptor of its own (number CHILD_NOTIFY_FD there), and its end is reported once, after its last
  * output was read. Loop thread only.
  *
- * What the child writes to CHILD_NOTIFY_FD, one line each: "progress 0.42", "ready", "error CODE MESSAGE", and while
- * it runs how busy it is: "load QUEUED RUNNING SEQUENCES CELLS_USED CELLS GENERATED STEPS". */
+ * What the child writes to CHILD_NOTIFY_FD, one line each: "progress 0.42", "memory WEIGHTS KV COMPUTE", of each GPU
+ * "device NAME TOTAL FREE WEIGHTS KV COMPUTE LAYERS", "ready", "error CODE MESSAGE", and while it runs how busy it is:
+ * "load QUEUED RUNNING SEQUENCES CELLS_USED CELLS GENERATED STEPS". */
 #ifndef INSTANCE_CHILD_H
 #define INSTANCE_CHILD_H
 
 #include "base/buf.h"
+#include "base/device.h"
 #include "base/err.h"
 #include "loop/loop.h"
 
@@ -23,14 +25,24 @@ struct worker_load {
     uint64_t generated, steps;           /* tokens and decode steps since its start */
 };
 
-/* What a worker has reserved, bytes; said once, before it is ready. */
+/* Of that, what lies on a GPU; total and free are the whole device's, as it saw them then. */
+struct worker_device {
+    char name[DEVICE_NAME];
+    uint64_t total, free, weights, kv, compute;
+    unsigned layers;
+};
+
+/* What a worker has reserved, bytes, on GPUs and off them; said once, before it is ready. */
 struct worker_memory {
     uint64_t weights, kv, compute;
+    struct worker_device devices[LIMIT_DEVICES];
+    unsigned device_count;
 };
 
 struct child_events {
     void (*on_progress)(void *arg, float fraction);
     void (*on_memory)(void *arg, const struct worker_memory *memory);
+    void (*on_device)(void *arg, const struct worker_device *device); /* after on_memory */
     void (*on_ready)(void *arg);
     void (*on_load)(void *arg, const struct worker_load *load);
     void (*on_error)(void *arg, const struct err *err); /* the child's own words; its end follows */

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "instance/child.h"
+#include "instance/gpu.h"
 #include "instance/instance_private.h"
 
 #define ARGUMENTS (80 + 2 * LIMIT_LORAS)
@@ -49,6 +50,22 @@ static int64_t first_set(int64_t by_hand, int64_t own, int64_t common)
     return by_hand >= 0 ? by_hand : own >= 0 ? own : common;
 }
 
+int64_t command_gpu_layers(const struct instance *i, const struct conf_model *m)
+{
+    const struct conf *conf = i->all->conf;
+    const json_t *own = json_object_get(i->options.backend_options, "gpu_layers");
+    uint64_t layers;
+    if (conf->gpu_enabled == 0 || i->fake)
+        return 0;
+    if (json_is_integer(own))
+        return json_integer_value(own);
+    if (json_is_string(own))
+        return str_u64(str_from(json_string_value(own)), INT32_MAX, &layers) ? (int64_t)layers
+               : strcmp(json_string_value(own), "all") == 0                  ? INT32_MAX
+                                                                             : -1;
+    return first_set(i->settings.gpu_layers, m ? m->gpu_layers : -1, conf->gpu_layers);
+}
+
 static void model_arguments(struct arguments *a, const struct instance *i)
 {
     const struct conf *conf = i->all->conf;
@@ -56,6 +73,13 @@ static void model_arguments(struct arguments *a, const struct instance *i)
     option_number(a, "--context-size",
                   first_set(i->settings.context_size, m ? m->context_size : -1, conf->context_size), 0);
     option_number(a, "--parallel", first_set(-1, m ? m->parallel : -1, conf->parallel), 0);
+    if (conf->gpu_enabled != CONF_AUTO_VALUE)
+        option(a, "--gpu", conf->gpu_enabled ? "on" : "off");
+    if (*conf->gpu_device)
+        option(a, "--gpu-device", conf->gpu_device);
+    const char *caps = gpu_caps(i, a->arena);
+    if (caps)
+        option(a, "--gpu-memory-mb", caps);
     option_number(a, "--gpu-layers", first_set(i->settings.gpu_layers, m ? m->gpu_layers : -1, conf->gpu_layers), -1);
     if (m && *m->chat_template)
         option(a, "--chat-template", m->chat_template);

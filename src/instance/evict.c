@@ -4,7 +4,11 @@
  *
  * The ledger: an instance that is starting counts with its estimate, a running one with the larger of estimate and what
  * its process measures; one that crashed and will be started again keeps its place. What must go is only told to here;
- * the caller asks again when a process is gone.
+ * the caller asks again when a process is gone. What lies on GPUs of its own memory counts there (gpu.c) and not here.
+ *
+ * GPUs come first: idle instances that hold the device that is short go for one that wants it. Whoever may put as many
+ * layers there as fit does not wait for busy ones: it is granted what is left, and the rest counts as this machine's
+ * memory. Whoever asks for a number of layers waits, as for memory.
  *
  * Idle ones go at once. When only busy ones hold the room, the least recently used of them takes no new requests once
  * somebody has waited LIMIT_YIELD_MS, and goes when its last reply has ended: two models that are always busy take
@@ -13,6 +17,7 @@
 
 #include "base/clock.h"
 #include "instance/child.h"
+#include "instance/gpu.h"
 #include "instance/instance_private.h"
 
 static uint64_t read_field(const char *path, const char *field)
@@ -52,7 +57,7 @@ unsigned long long evict_memory_available(void)
 }
 
 /* The narrowest first: who goes for a group makes room under the wider limits too. */
-enum scope { SCOPE_MODELS, SCOPE_GROUP, SCOPE_NAMED, SCOPE_MEMORY };
+enum scope { SCOPE_MODELS, SCOPE_GROUP, SCOPE_NAMED, SCOPE_MEMORY, SCOPE_GPU };
 
 struct ledger {
     unsigned count;        /* instances that hold a place */
@@ -69,8 +74,24 @@ static bool in_scope(const struct instance *i, enum scope scope, const struct in
     case SCOPE_MODELS: return i->kind == KIND_IMPLICIT;
     case SCOPE_NAMED: return i->kind == KIND_NAMED;
     case SCOPE_GROUP: return i->kind == KIND_NAMED && strcmp(i->policy.group, wanted->policy.group) == 0;
+    case SCOPE_GPU: return wanted->gpu_short >= 0 && gpu_held_by(i, (unsigned)wanted->gpu_short) > 0;
     default: return true;
     }
+}
+
+/* Of this machine's own memory. */
+static uint64_t need_of(const struct instance *i)
+{
+    return i->memory_estimate - gpu_relief(i);
+}
+
+/* What is granted of GPUs is held from the start on only: here it has none yet. */
+static uint64_t need_beside_gpus(const struct instance *i)
+{
+    uint64_t relief = 0;
+    for (unsigned d = 0; d < i->all->gpus.count; d++)
+        relief += i->all->gpus.devices[d].integrated ? 0 : i->gpu_granted[d];
+    return relief < i->memory_estimate ? i->memory_estimate - relief : 0;
 }
 
 static struct ledger add_up(struct instances *all, enum scope scope, const struct instance *wanted)
@@ -85,7 +106,7 @@ static struct ledger add_up(struct instances *all, enum scope scope, const struc
             continue;
         }
         uint64_t measured = i->child ? child_memory(i->child) : 0;
-        uint64_t bytes = measured > i->memory_estimate ? measured : i->memory_estimate;
+        uint64_t need = need_of(i), bytes = measured > need ? measured : need;
         l.reserved += bytes;
         if (i->state != INSTANCE_RUNNING && bytes > measured)
             l.not_resident += bytes - measured;
@@ -139,7 +160,7 @@ static enum evict_answer too_large(const struct instance *wanted, const struct l
     err_set(err, ERR_INSUFFICIENT_MEMORY,
             "'%s' needs about %.1f GB, more than the %.1f GB this machine can give; use a smaller model or "
             "quantization, or a smaller context_size",
-            wanted->name, (double)wanted->memory_estimate / 1e9,
+            wanted->name, (double)need_beside_gpus(wanted) / 1e9,
             (double)least_known(budget(all), evict_memory_available() + l->reserved) / 1e9);
     return EVICT_NEVER;
 }
@@ -169,10 +190,13 @@ static enum evict_answer refuse(const struct instance *wanted, enum scope scope,
                                 struct err *err)
 {
     static const char *const keys[] = {"cache.max_cached_models", "instances.group_limits",
-                                       "instances.max_running_instances", "memory"};
+                                       "instances.max_running_instances"};
     if (scope == SCOPE_MEMORY)
         err_set(err, ERR_INSUFFICIENT_MEMORY, "there is no memory left for '%s' (about %.1f GB)%s", wanted->name,
-                (double)wanted->memory_estimate / 1e9, why);
+                (double)need_beside_gpus(wanted) / 1e9, why);
+    else if (scope == SCOPE_GPU)
+        err_set(err, ERR_INSUFFICIENT_MEMORY, "there is no memory left on %s for '%s' (about %.1f GB on GPUs)%s",
+                wanted->all->gpus.devices[wanted->gpu_short].name, wanted->name, (double)wanted->gpu_need / 1e9, why);
     else
         err_set(err, ERR_CONFLICT, "'%s' cannot be started: %u of %u may run already (%s)%s", wanted->name, limit,
                 limit, keys[scope], why);
@@ -201,6 +225,25 @@ static enum evict_answer make_room_in(struct instance *wanted, enum scope scope,
     return EVICT_WAIT;
 }
 
+/* May it do with less, because nobody idle can go for it? */
+static bool is_content(struct instance *wanted, const struct ledger *l, enum evict_whom whom)
+{
+    bool may_evict = whom == EVICT_IDLE && (wanted->kind != KIND_NAMED || wanted->all->conf->enable_lru_eviction);
+    return !wanted->gpu_asked && l->leaving == 0 && !(may_evict && least_recently_used(wanted, SCOPE_GPU, false));
+}
+
+static enum evict_answer room_on_gpus(struct instance *wanted, enum evict_whom whom, struct err *err)
+{
+    wanted->gpu_short = gpu_find_short(wanted);
+    if (wanted->gpu_short >= 0) {
+        struct ledger l = add_up(wanted->all, SCOPE_GPU, wanted);
+        if (!is_content(wanted, &l, whom))
+            return make_room_in(wanted, SCOPE_GPU, &l, 0, whom, err);
+    }
+    gpu_grant(wanted);
+    return EVICT_ROOM;
+}
+
 enum evict_answer evict_make_room(struct instances *all, struct instance *wanted, enum evict_whom whom, struct err *err)
 {
     for (enum scope scope = SCOPE_MODELS; scope < SCOPE_MEMORY; scope++) {
@@ -211,10 +254,14 @@ enum evict_answer evict_make_room(struct instances *all, struct instance *wanted
         if (l.count >= limit)
             return make_room_in(wanted, scope, &l, limit, whom, err);
     }
+    enum evict_answer on_gpus = room_on_gpus(wanted, whom, err);
+    if (on_gpus != EVICT_ROOM)
+        return on_gpus;
     struct ledger l = add_up(all, SCOPE_MEMORY, wanted);
-    if (!could_ever_fit(all, &l, wanted->memory_estimate))
+    uint64_t need = need_beside_gpus(wanted);
+    if (!could_ever_fit(all, &l, need))
         return too_large(wanted, &l, err);
-    if (fits(all, &l, wanted->memory_estimate))
+    if (fits(all, &l, need))
         return EVICT_ROOM;
     return make_room_in(wanted, SCOPE_MEMORY, &l, 0, whom, err);
 }

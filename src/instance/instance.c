@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "instance/evict.h"
 #include "instance/flag_check.h"
+#include "instance/gpu.h"
 #include "instance/instance_private.h"
 #include "instance/memory.h"
 #include "instance/load.h"
@@ -414,7 +415,7 @@ struct instance *instance_of_model(struct instances *all, const struct model *m)
         i->projector = m->projector ? mem_strdup(m->projector) : NULL;
         i->fake = strcmp(m->gguf.architecture, "fake") == 0;
         i->path = mem_strdup(i->fake ? m->gguf.name : m->path);
-        i->memory_estimate = memory_estimate(m, load_context(i, m), all->conf);
+        load_estimate(i, m);
         i->policy = (struct policy){.auto_restart = true,
                                     .on_demand = true,
                                     .pinned = load_pinned(i, m),
@@ -541,6 +542,7 @@ struct instances *instances_new(struct loop *loop, const struct conf *conf, cons
 
 void instances_begin(struct instances *all)
 {
+    gpus_ask(all);
     list_each (i, &all->list, struct instance, link) {
         if (i->kind != KIND_NAMED)
             continue;

@@ -116,6 +116,13 @@ struct instance_status {
     uint64_t trouble_ms;           /* clock_ms() of the last of these, also when it has been well since; 0: never */
 };
 
+/* A GPU: free is as last seen, less what our workers have taken since; used is what they hold of it. */
+struct gpu_status {
+    struct device device;
+    uint64_t used;
+};
+unsigned instances_gpus(const struct instances *all, struct gpu_status out[LIMIT_DEVICES]);
+
 /* Sums over all running workers of ours; generated also counts those that have ended. */
 void instances_load_now(struct instances *all, struct worker_load *ret_load);
 

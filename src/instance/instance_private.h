@@ -53,7 +53,11 @@ struct instance {
     struct worker_memory memory; /* of these, too; 0: not said yet */
     struct err problem;
     unsigned crashes, grace_ms;
-    uint64_t memory_estimate, memory_at_stop;
+    uint64_t memory_estimate, memory_at_stop; /* the estimate: all of it, on GPUs and off them */
+    uint64_t gpu_need;                        /* of that, what would lie on GPUs */
+    uint64_t gpu_granted[LIMIT_DEVICES];      /* at its admission, by place in gpus.devices */
+    int gpu_short;                            /* place of the device that has no room for it; -1: none */
+    bool gpu_asked;                           /* a number of layers was asked for: fewer will not do */
     uint64_t start_ms, ready_ms, failed_ms, queued_ms, last_used_ms;
     uint64_t trouble_ms; /* of the last failed start or crash */
     struct deadline start, idle, kill, pause;
@@ -83,8 +87,17 @@ struct instance {
     struct router *router;  /* what a router said of its models, or NULL */
 };
 
+/* See gpu.h. */
+struct gpus {
+    struct device devices[LIMIT_DEVICES];
+    uint64_t room[LIMIT_DEVICES]; /* free, and held by our workers, when it was last seen */
+    unsigned count;
+    bool asked;
+};
+
 struct instances {
     struct loop *loop;
+    struct gpus gpus;
     const struct conf *conf;
     const char *program;
     struct store *store;

@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "instance/command.h"
 #include "instance/flag_check.h"
+#include "instance/gpu.h"
 #include "instance/instance_private.h"
-#include "instance/memory.h"
+#include "instance/load.h"
 #include "instance/port.h"
 #include "instance/probe.h"
 #include "obs/log.h"
@@ -65,6 +66,15 @@ static void on_child_memory(void *arg, const struct worker_memory *memory)
 {
     struct instance *i = arg;
     i->memory = *memory;
+}
+
+static void on_child_device(void *arg, const struct worker_device *device)
+{
+    struct instance *i = arg;
+    if (i->memory.device_count == LIMIT_DEVICES)
+        return;
+    i->memory.devices[i->memory.device_count++] = *device;
+    gpus_seen(i->all, device);
 }
 
 static void on_ready(void *arg)
@@ -272,6 +282,7 @@ static void spawn(struct instance *i)
 {
     static const struct child_events model_events = {.on_progress = on_child_progress,
                                                      .on_memory = on_child_memory,
+                                                     .on_device = on_child_device,
                                                      .on_ready = on_ready,
                                                      .on_load = on_child_load,
                                                      .on_error = on_child_error,
@@ -325,8 +336,8 @@ static void prepared(struct loop_job *job)
     i->all->jobs--;
     i->fake = false;
     if (p->readable) {
-        i->memory_estimate =
-            memory_estimate_named(&p->gguf, p->projector_bytes, i->options.backend_options, i->all->conf);
+        load_estimate_named(i, &p->gguf, p->projector_bytes);
+        gpu_grant(i);
         if (strcmp(p->gguf.architecture, "fake") == 0 && strcmp(i->options.backend->type, "worker") == 0) {
             i->fake = true;
             mem_free(i->path);

@@ -2,11 +2,31 @@
  * only `force` may ask for, since it ends what others are using. Settings of its life apply at once. */
 #include "instance/load.h"
 
+#include "instance/command.h"
+#include "instance/gpu.h"
 #include "instance/memory.h"
 
 uint64_t load_context(const struct instance *i, const struct model *m)
 {
     return i->settings.context_size > 0 ? (uint64_t)i->settings.context_size : model_context(m, i->all->conf);
+}
+
+void load_estimate(struct instance *i, const struct model *m)
+{
+    struct fit fit;
+    memory_predict(m, load_context(i, m), i->all->conf, &fit);
+    i->memory_estimate = fit.total;
+    gpu_wish(i, &m->gguf, &fit, command_gpu_layers(i, m->overrides));
+}
+
+/* Only our own workers say what they have taken of a GPU; others' shares are not counted. */
+void load_estimate_named(struct instance *i, const struct gguf *gguf, uint64_t projector)
+{
+    struct fit fit;
+    bool ours = strcmp(i->options.backend->type, "worker") == 0;
+    memory_predict_named(gguf, projector, i->options.backend_options, i->all->conf, &fit);
+    i->memory_estimate = fit.total;
+    gpu_wish(i, gguf, &fit, ours ? command_gpu_layers(i, NULL) : 0);
 }
 
 uint64_t load_idle_ms(const struct instance *i, const struct model *m)
@@ -63,15 +83,23 @@ void instances_load(struct instances *all, const struct model *model, const stru
         on_lease(arg, NULL, &err);
         return;
     }
+    if (i->kind == KIND_IMPLICIT && wanted->gpu_layers > 0 && all->conf->gpu_enabled == 0) {
+        err_set_param(&err, ERR_GPU_UNAVAILABLE, "gpu_layers",
+                      "GPUs are switched off (backend_config.gpu_enabled is false)");
+        on_lease(arg, NULL, &err);
+        return;
+    }
     if (i->kind == KIND_IMPLICIT && runs && i->state != INSTANCE_STOPPING)
         set_life(i, model, wanted);
     if (i->kind == KIND_IMPLICIT && (!runs || differs)) {
         i->settings = *wanted;
+        if (differs)
+            i->failed_ms = 0;          /* what went wrong with the old ones says nothing of these */
         instance_of_model(all, model); /* the policy follows */
     }
     if (i->kind == KIND_IMPLICIT && runs && differs) {
         i->grace_ms = grace_ms;
-        i->memory_estimate = memory_estimate(model, load_context(i, model), all->conf);
+        load_estimate(i, model);
         instance_fire(i, EVENT_RESTART);
     }
     instances_acquire(all, model, arena, on_lease, arg);

@@ -25,12 +25,17 @@ void memory_setup(const struct model *m, uint64_t context, const struct conf *co
                                     .projector = m->projector_bytes};
 }
 
-uint64_t memory_estimate(const struct model *m, uint64_t context, const struct conf *conf)
+void memory_predict(const struct model *m, uint64_t context, const struct conf *conf, struct fit *ret_fit)
 {
     struct fit_setup setup;
-    struct fit fit;
     memory_setup(m, context, conf, &setup);
-    fit_predict(&m->gguf, &setup, &fit);
+    fit_predict(&m->gguf, &setup, ret_fit);
+}
+
+uint64_t memory_estimate(const struct model *m, uint64_t context, const struct conf *conf)
+{
+    struct fit fit;
+    memory_predict(m, context, conf, &fit);
     return fit.total;
 }
 
@@ -57,12 +62,11 @@ static const char *text_of(const json_t *options, const char *key, const char *o
     return text ? text : json_string_value(json_object_get(options, other_key));
 }
 
-uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, const json_t *options,
-                               const struct conf *conf)
+void memory_predict_named(const struct gguf *gguf, uint64_t projector, const json_t *options, const struct conf *conf,
+                          struct fit *ret_fit)
 {
     struct model model = {.gguf = *gguf, .projector_bytes = projector};
     struct fit_setup setup;
-    struct fit fit;
     unsigned context = 0;
     memory_setup(&model, model_context(&model, conf), conf, &setup);
     take_number(options, "ctx_size", &context);
@@ -75,6 +79,13 @@ uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, cons
     const char *flash = text_of(options, "flash_attention", "flash_attn");
     if (flash)
         setup.flash = strcmp(flash, "off") != 0;
-    fit_predict(gguf, &setup, &fit);
+    fit_predict(gguf, &setup, ret_fit);
+}
+
+uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, const json_t *options,
+                               const struct conf *conf)
+{
+    struct fit fit;
+    memory_predict_named(gguf, projector, options, conf, &fit);
     return fit.total;
 }

@@ -11,11 +11,16 @@
 /* model->overrides may be NULL. Strings in *ret_setup are constants. */
 void memory_setup(const struct model *model, uint64_t context, const struct conf *conf, struct fit_setup *ret_setup);
 
-/* Bytes a worker will take for it in all. */
-uint64_t memory_estimate(const struct model *model, uint64_t context, const struct conf *conf);
+/* What a worker will take for it, in its parts. */
+void memory_predict(const struct model *model, uint64_t context, const struct conf *conf, struct fit *ret_fit);
 
 /* The same for a named instance: its own options (canonical, of the worker or of llama-server) come before conf's.
  * projector: bytes of its projector's file. */
+void memory_predict_named(const struct gguf *gguf, uint64_t projector, const json_t *options, const struct conf *conf,
+                          struct fit *ret_fit);
+
+/* Their totals. */
+uint64_t memory_estimate(const struct model *model, uint64_t context, const struct conf *conf);
 uint64_t memory_estimate_named(const struct gguf *gguf, uint64_t projector, const json_t *options,
                                const struct conf *conf);
 

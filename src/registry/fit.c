@@ -103,6 +103,7 @@ void fit_predict(const struct gguf *gguf, const struct fit_setup *setup, struct 
     struct sizes s = fill(gguf, setup);
     const struct gguf_shape *m = s.shape;
     struct fit f = {.weights = gguf->tensor_bytes + setup->projector,
+                    .projector = setup->projector,
                     .program = PROGRAM_BYTES + m->vocabulary * TOKEN_BYTES};
     if (!m->has_output && m->embedding_bytes && kernel_is_fast(gguf_tensor_type(m->embedding_type)))
         f.copies = m->embedding_bytes;
@@ -116,6 +117,19 @@ void fit_predict(const struct gguf *gguf, const struct fit_setup *setup, struct 
     f.compute = larger(f.compute, s.causal ? output(&s) : 0);
     f.total = f.weights + f.copies + f.kv + f.state + f.compute + f.output + f.program;
     *ret_fit = f;
+}
+
+uint64_t fit_on_gpus(const struct gguf *gguf, const struct fit *fit, uint64_t layers, unsigned devices)
+{
+    const struct gguf_shape *m = &gguf->shape;
+    uint64_t blocks = gguf->block_count, kept = m->embedding_bytes + m->output_bytes + fit->projector;
+    if (layers == 0 || devices == 0)
+        return 0;
+    uint64_t taken = layers - 1 < blocks ? layers - 1 : blocks;
+    uint64_t of_blocks = (fit->weights > kept ? fit->weights - kept : 0) + fit->kv + fit->state;
+    double part = blocks ? (double)taken / (double)blocks : 0;
+    return fit->projector + (m->has_output ? m->output_bytes : m->embedding_bytes) +
+           (uint64_t)((double)of_blocks * part) + fit->compute * devices;
 }
 
 static bool fits(const struct gguf *gguf, const struct fit_setup *setup, uint64_t steps, uint64_t bytes)

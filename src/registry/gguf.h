@@ -29,6 +29,7 @@ struct gguf_shape {
     bool has_output;                   /* false: the embedding's matrix serves as the output, too */
     unsigned embedding_type;           /* tensor type */
     uint64_t embedding_bytes;          /* of all tokens */
+    uint64_t output_bytes;             /* of the output's own matrix */
     uint64_t matrix_bytes[GGUF_TYPES]; /* by tensor type: what every token is multiplied with */
 };
 

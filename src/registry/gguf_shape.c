@@ -116,6 +116,7 @@ void gguf_shape_tensor(struct gguf_shape *shape, const char *name, const uint64_
         shape->embedding_bytes = bytes;
     }
     shape->has_output |= output;
+    shape->output_bytes += output ? bytes : 0;
     if (dimensions[1] > 1 && (output || (str_starts(text, STR("blk.")) && str_ends(text, STR(".weight")))))
         shape->matrix_bytes[type] += bytes;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/device.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -50,14 +51,18 @@ struct engine_lora {
 };
 
 struct engine_config {
-    const char *path;      /* first file of the model */
-    unsigned context_size; /* tokens of one sequence at most; 0: the model's own, capped (see engine_llama.c) */
-    unsigned sequences;    /* parallel sequences; 0: automatic */
-    unsigned batch;        /* tokens a decode call may carry; 0: default */
-    unsigned ubatch;       /* 0: as measured (see tune_dir), else default */
-    bool sees;             /* pictures may have to fit a step: a measured ubatch below the default is not taken */
-    unsigned threads;      /* 0: the cores this process may use */
-    int gpu_layers;        /* -1: as many as fit */
+    const char *path;       /* first file of the model */
+    unsigned context_size;  /* tokens of one sequence at most; 0: the model's own, capped (see engine_llama.c) */
+    unsigned sequences;     /* parallel sequences; 0: automatic */
+    unsigned batch;         /* tokens a decode call may carry; 0: default */
+    unsigned ubatch;        /* 0: as measured (see tune_dir), else default */
+    const char *projector;  /* of a model that sees, or NULL: room is kept for it, and a measured ubatch below the
+                               default is not taken, because pictures may have to fit a step */
+    unsigned threads;       /* 0: the cores this process may use */
+    int gpu_layers;         /* the output counts as one; -1: as many as fit; 0: no GPU is touched */
+    bool gpu_required;      /* with -1: no GPU is an error */
+    const char *gpu_device; /* names or places of GPUs, with commas; NULL or "": all */
+    unsigned gpu_memory_mb[LIMIT_DEVICES]; /* most that may be taken of each of them; 0: what is free */
     enum engine_flash flash;
     const char *tune_dir; /* where measured choices may be kept that flash AUTO takes (see tune.h); or NULL */
     const char *kv_type;  /* "f16" (default when NULL), "q8_0", "q4_0", "f32", "bf16" */
@@ -88,6 +93,10 @@ struct engine_info {
     unsigned context_sequence;        /* tokens one sequence may hold */
     unsigned context_train;
     unsigned embedding_size;
+    unsigned gpu_layers;                      /* on GPUs */
+    const char *projector_device;             /* where there is room for it; "": on none */
+    struct device_use devices[LIMIT_DEVICES]; /* where those are; free is as of after the load */
+    unsigned device_count;
     unsigned input_size; /* floats of one cell of an engine_span */
     bool grid;           /* pictures' cells have places in two dimensions, and a picture fewer positions than cells */
     unsigned sequences;  /* that decode at once */

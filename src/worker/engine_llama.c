@@ -24,8 +24,6 @@
 #include "worker/memory_shim.h"
 #include "worker/tune.h"
 
-#define ALL_LAYERS 999
-
 /* ---- log ---- */
 
 static _Thread_local char last_error[LIMIT_ERR_MESSAGE];
@@ -153,13 +151,24 @@ static bool on_load_progress(float fraction, void *arg)
     return !config->on_progress || config->on_progress(config->arg, fraction);
 }
 
-static bool load_model(struct engine *engine, const struct engine_config *config, struct err *err)
+/* Models with layers that guess several tokens have more than llama.cpp counts. */
+static bool placed_all(const struct placement *p)
+{
+    return p->all > 0 && p->layers == p->all;
+}
+
+/* sketch: without its weights. */
+static bool load_model(struct engine *engine, const struct engine_config *config, bool sketch, struct err *err)
 {
     struct llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = config->gpu_layers < 0 ? ALL_LAYERS : config->gpu_layers;
-    params.load_mode = config->memory_map ? (config->memory_lock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
-                                          : (config->memory_lock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
-    params.progress_callback = on_load_progress;
+    params.devices = engine->placement.devices;
+    params.tensor_split = engine->placement.split;
+    params.n_gpu_layers = placed_all(&engine->placement) ? ALL_LAYERS : (int)engine->placement.layers;
+    params.no_alloc = sketch;
+    params.load_mode = sketch               ? LLAMA_LOAD_MODE_NONE
+                       : config->memory_map ? (config->memory_lock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
+                                            : (config->memory_lock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
+    params.progress_callback = sketch ? NULL : on_load_progress;
     params.progress_callback_user_data = (void *)config;
     last_error[0] = '\0';
     engine->model = llama_model_load_from_file(config->path, params);
@@ -270,7 +279,7 @@ static unsigned choose_ubatch(struct engine *engine, const struct engine_config 
     if (config->ubatch > 0) {
         *u = (struct engine_ubatch){.source = ENGINE_CHOICE_FORCED};
         size = config->ubatch;
-    } else if (t->ubatch > 0 && (!config->sees || t->ubatch >= ENGINE_UBATCH)) {
+    } else if (t->ubatch > 0 && (!config->projector || t->ubatch >= ENGINE_UBATCH)) {
         *u = (struct engine_ubatch){
             .source = ENGINE_CHOICE_MEASURED, .tps = t->ubatch_tps, .tps_default = t->ubatch_tps_default};
         size = t->ubatch;
@@ -294,6 +303,7 @@ static bool choose_sizes(struct engine *engine, const struct engine_config *conf
     info->batch = or_default(config->batch, ENGINE_BATCH);
     info->sequences = engine_smaller(info->sequences, info->batch); /* every sequence may have a row in one batch */
     info->threads = or_default(config->threads, usable_cores());
+    info->gpu_layers = engine->placement.layers; /* what was measured on the CPU says nothing about these */
     const struct tuned tuned = recall_choices(engine, config);
     info->ubatch = choose_ubatch(engine, config, &tuned);
     info->outputs = engine_outputs(info->vocabulary, info->sequences, info->ubatch);
@@ -334,6 +344,42 @@ static void *make_context(struct engine *engine, struct llama_context_params par
     return context;
 }
 
+static bool make_embedder(struct engine *engine, unsigned count);
+
+static void measure_devices(const struct placement *p, const struct llama_context *context, struct device_use *uses)
+{
+    for (unsigned d = 0; d < p->count; d++) {
+        struct memory_shim memory;
+        memory_shim_measure_on(context, p->devices[d], &memory);
+        uses[d].weights = memory.weights;
+        uses[d].kv = memory.kv;
+        uses[d].compute = memory.compute;
+    }
+}
+
+/* What the model's file has, and where it lies. An encoder's buffers for computing are made with its first input, and
+ * are not among this. */
+static void describe_devices(struct engine *engine)
+{
+    struct engine_info *info = &engine->info;
+    const struct placement *p = &engine->placement;
+    struct device now[LIMIT_DEVICES];
+    unsigned count = p->count ? devices_list(now) : 0;
+    info->device_count = p->count;
+    memcpy(info->devices, p->uses, sizeof info->devices);
+    info->projector_device = p->projector && p->count ? p->uses[0].device.name : "";
+    if (engine->context)
+        measure_devices(p, engine->context, info->devices);
+    for (unsigned d = 0; d < p->count; d++) {
+        info->devices[d].compute += d == 0 ? p->projector : 0; /* weights and buffers in one */
+        if (!engine->context)
+            info->devices[d].kv = info->devices[d].compute = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (strcmp(now[i].name, info->devices[d].device.name) == 0)
+                info->devices[d].device = now[i];
+    }
+}
+
 static bool open_generator(struct engine *engine, struct err *err)
 {
     struct engine_info *info = &engine->info;
@@ -372,12 +418,41 @@ static void llama_engine_close(struct engine *engine)
     mem_free(engine);
 }
 
+/* The context that a sketch is measured by: the one that generates, or an encoder's for inputs of the usual size. */
+static struct llama_context *sketch_context(struct engine *engine, struct err *err)
+{
+    if (!engine->info.embedding_only)
+        return engine->context = make_context(engine, engine->params, err);
+    if (!make_embedder(engine, ENGINE_UBATCH))
+        err_set(err, ERR_INSUFFICIENT_MEMORY, "a context for embeddings cannot be made: %s",
+                *last_error ? last_error : "llama.cpp gave no reason");
+    return engine->embedder;
+}
+
+bool llama_engine_sketch(const struct engine_config *config, struct placement *placement, struct err *err)
+{
+    struct engine *engine = mem_calloc(1, sizeof *engine);
+    const struct llama_context *context = NULL;
+    engine->placement = *placement;
+    if (load_model(engine, config, true, err)) {
+        describe_model(engine);
+        context = choose_sizes(engine, config, err) ? sketch_context(engine, err) : NULL;
+        placement->all = (unsigned)llama_model_n_layer(engine->model) + 1;
+    }
+    bool good = context != NULL;
+    if (good)
+        measure_devices(placement, context, placement->uses);
+    llama_engine_close(engine);
+    return good;
+}
+
 static struct engine *llama_engine_open(const struct engine_config *config, struct err *err)
 {
     struct engine *engine = mem_calloc(1, sizeof *engine);
     engine->pieces = piece_tree_new();
     library_init();
-    if (!load_model(engine, config, err) || !load_adapters(engine, config, err))
+    if (!llama_engine_layers(config, &engine->placement, err) || !load_model(engine, config, false, err) ||
+        !load_adapters(engine, config, err))
         goto fail;
     describe_model(engine);
     if (!choose_sizes(engine, config, err))
@@ -386,6 +461,7 @@ static struct engine *llama_engine_open(const struct engine_config *config, stru
         engine->info.context = engine->info.context_sequence;
     else if (!open_generator(engine, err))
         goto fail;
+    describe_devices(engine);
     return engine;
 
 fail:

@@ -1,16 +1,32 @@
 /* The inside of engine_llama, shared by its files: engine_llama.c (model, contexts, vocabulary, decoding),
- * engine_llama_sequence.c, engine_llama_grammar.c. */
+ * engine_llama_layers.c (which layers go where), engine_llama_sequence.c, engine_llama_grammar.c. */
 #ifndef WORKER_ENGINE_LLAMA_PRIVATE_H
 #define WORKER_ENGINE_LLAMA_PRIVATE_H
 
 #include <llama.h>
 
+#include "base/build.h"
+#include "worker/devices.h"
 #include "worker/engine.h"
 #include "worker/engine_place.h"
 #include "worker/piece_tree.h"
 
+#define ALL_LAYERS 9999 /* more than any model has */
+
+/* Where a model lies, or would lie. */
+struct placement {
+    ggml_backend_dev_t devices[LIMIT_DEVICES + 1]; /* ended by NULL; none: the CPU alone */
+    float split[LIMIT_DEVICES];                    /* parts of the layers, any scale */
+    uint64_t usable[LIMIT_DEVICES];                /* bytes */
+    struct device_use uses[LIMIT_DEVICES];
+    uint64_t projector;   /* bytes kept free of the first device for it; 0: it stays with the CPU, or there is none */
+    unsigned count;       /* of devices */
+    unsigned layers, all; /* on them; there are (0: nobody had to know) */
+};
+
 struct engine {
     struct engine_info info;
+    struct placement placement;
     struct llama_model *model;
     const struct llama_vocab *vocab;
     struct llama_context *context;
@@ -36,6 +52,13 @@ bool llama_engine_has(struct engine *engine, unsigned sequence, unsigned length)
 size_t llama_engine_state_size(struct engine *engine, unsigned sequence);
 size_t llama_engine_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity);
 bool llama_engine_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size);
+
+/* engine_llama_layers.c: chooses devices and layers. Errors: ERR_GPU_UNAVAILABLE, ERR_INSUFFICIENT_MEMORY (for layers
+ * that were asked for), or those of a load. */
+bool llama_engine_layers(const struct engine_config *config, struct placement *ret_placement, struct err *err);
+
+/* engine_llama.c: what would lie where; fills in all, and the uses' bytes. */
+bool llama_engine_sketch(const struct engine_config *config, struct placement *placement, struct err *err);
 
 /* engine_llama_grammar.c; as in engine.h */
 struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,

@@ -11,6 +11,7 @@
 #endif
 
 #include "obs/log.h"
+#include "worker/devices.h"
 #include "worker/serve.h"
 #include "worker/tune.h"
 
@@ -21,7 +22,7 @@ struct worker_options {
     enum log_level log_level;
     enum log_format log_format;
     int parent; /* 0: not supervised */
-    bool help, tune;
+    bool help, tune, list_devices, no_gpu;
     char address[64]; /* --listen without its port */
     char lora_paths[LIMIT_LORAS][PATH_MAX];
 };
@@ -119,9 +120,48 @@ static bool set_gpu_layers(struct worker_options *o, const char *value)
         o->serve.engine.gpu_layers = -1;
         return true;
     }
-    if (!set_number(value, INT32_MAX, &layers))
+    bool all = strcmp(value, "all") == 0;
+    if (!all && !set_number(value, INT32_MAX, &layers))
         return false;
-    o->serve.engine.gpu_layers = (int)layers;
+    o->serve.engine.gpu_layers = all ? INT32_MAX : (int)layers;
+    return true;
+}
+
+static bool set_gpu(struct worker_options *o, const char *value)
+{
+    static const char *const names[] = {"auto", "on", "off"};
+    int at = set_word(value, names, 3);
+    o->serve.engine.gpu_required = at == 1;
+    o->no_gpu = at == 2;
+    return at >= 0;
+}
+
+static bool set_gpu_device(struct worker_options *o, const char *value)
+{
+    o->serve.engine.gpu_device = value;
+    return *value != '\0';
+}
+
+/* A number, or one a device; the last one counts for the rest. */
+static bool set_gpu_memory(struct worker_options *o, const char *value)
+{
+    struct str rest = str_from(value);
+    unsigned *caps = o->serve.engine.gpu_memory_mb, count = 0;
+    uint64_t cap = 0;
+    while (rest.n && count < LIMIT_DEVICES) {
+        if (!str_u64(str_cut(&rest, ','), LIMIT_GPU_MB, &cap))
+            return false;
+        caps[count++] = (unsigned)cap;
+    }
+    for (unsigned i = count; i < LIMIT_DEVICES; i++)
+        caps[i] = (unsigned)cap;
+    return count > 0 && !rest.n;
+}
+
+static bool set_list_devices(struct worker_options *o, const char *value)
+{
+    (void)value;
+    o->list_devices = true;
     return true;
 }
 
@@ -361,7 +401,13 @@ static const struct option_row rows[] = {
     {"batch-size", "N", "tokens one decode call may carry; 0: default", set_batch},
     {"ubatch-size", "N", "tokens computed at once; 0: as measured, else 512", set_ubatch},
     {"threads", "N", "threads; 0: the cores this process may use (default)", set_threads},
-    {"gpu-layers", "N|auto", "layers on the GPU; auto: as many as fit (default)", set_gpu_layers},
+    {"gpu-layers", "N|all|auto", "layers on the GPU; auto: as many as fit (default); 0: it is not touched",
+     set_gpu_layers},
+    {"gpu", "auto|on|off", "off: as --gpu-layers 0; on: having none is an error; default: auto", set_gpu},
+    {"gpu-device", "NAME,...", "GPUs to use, by name or place in --list-devices; default: all", set_gpu_device},
+    {"gpu-memory-mb", "N,...", "most to take of each; the last number is for the rest; 0: what is free (default)",
+     set_gpu_memory},
+    {"list-devices", NULL, "print the GPUs as JSON and end", set_list_devices},
     {"flash-attention", "auto|on|off", "default: auto", set_flash},
     {"tune-dir", "DIR", "keep there, and use, what was measured while idle: which attention, what micro-batch",
      set_tune_dir},
@@ -481,6 +527,28 @@ static int tune_now(const struct serve_options *o)
     return good ? 0 : EXIT_GENERAL;
 }
 
+/* A line of JSON, however many there are: the gateway reads it. */
+static int list_devices(void)
+{
+    struct device devices[LIMIT_DEVICES];
+    devices_quiet();
+    unsigned count = devices_list(devices);
+    struct buf text;
+    struct json j;
+    buf_init(&text, LIMIT_JSON_TEXT);
+    json_begin(&j, &text);
+    json_open_array(&j, NULL);
+    for (unsigned i = 0; i < count; i++) {
+        json_open_object(&j, NULL);
+        device_put(&j, &devices[i]);
+        json_close(&j);
+    }
+    json_close(&j);
+    bool good = json_finish(&j) && printf("%s\n", text.data) > 0;
+    buf_release(&text);
+    return good ? 0 : EXIT_GENERAL;
+}
+
 int worker_main(int argc, char **argv)
 {
     struct worker_options options = {
@@ -497,7 +565,10 @@ int worker_main(int argc, char **argv)
                   .completion = OPENAI_COMPLETION_DEFAULTS},
         .log_level = LOG_INFO,
     };
-    if (!read_options(argc, argv, &options) || (!options.help && !check_options(&options))) {
+    bool good = read_options(argc, argv, &options);
+    if (good && options.list_devices)
+        return list_devices();
+    if (!good || (!options.help && !check_options(&options))) {
         fprintf(stderr, "worker: see inferd worker --help\n");
         return EXIT_USAGE;
     }
@@ -505,6 +576,8 @@ int worker_main(int argc, char **argv)
         print_help(stdout);
         return 0;
     }
+    if (options.no_gpu)
+        options.serve.engine.gpu_layers = 0;
     log_setup(options.log_level, options.log_format, "worker");
     signal(SIGPIPE, SIG_IGN);
     if (options.parent)

@@ -17,12 +17,24 @@ void notify_progress(int fd, float fraction)
     tell(fd, line, snprintf(line, sizeof line, "progress %.3f\n", (double)fraction));
 }
 
+static void notify_device(int fd, const struct device_use *use)
+{
+    char line[DEVICE_NAME + 160];
+    tell(fd, line,
+         snprintf(line, sizeof line, "device %s %llu %llu %llu %llu %llu %u\n", use->device.name,
+                  (unsigned long long)use->device.total, (unsigned long long)use->device.free,
+                  (unsigned long long)use->weights, (unsigned long long)use->kv, (unsigned long long)use->compute,
+                  use->layers));
+}
+
 void notify_memory(int fd, const struct engine_info *info)
 {
     char line[80];
     tell(fd, line,
          snprintf(line, sizeof line, "memory %llu %llu %llu\n", (unsigned long long)info->weight_bytes,
                   (unsigned long long)info->kv_bytes, (unsigned long long)info->compute_bytes));
+    for (unsigned d = 0; d < info->device_count; d++)
+        notify_device(fd, &info->devices[d]);
 }
 
 void notify_ready(int fd)

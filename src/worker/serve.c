@@ -151,8 +151,7 @@ static bool open_engine(struct serve *serve, const struct engine_config *config,
     serve->engine = o->ops->open(config, &serve->load_error);
     if (!serve->engine || !o->projector)
         return serve->engine != NULL;
-    const struct vision_config vision = {
-        .path = o->projector, .info = o->ops->info(serve->engine), .gpu = config->gpu_layers != 0};
+    const struct vision_config vision = {.path = o->projector, .info = o->ops->info(serve->engine)};
     serve->vision = vision_load(&vision, ret_cells, &serve->load_error);
     if (serve->vision)
         return true;
@@ -170,7 +169,7 @@ static void load_work(struct loop_job *job)
     unsigned cells = 0;
     config.on_progress = on_progress;
     config.arg = serve;
-    config.sees = serve->options->projector;
+    config.projector = serve->options->projector;
     if (open_engine(serve, &config, &cells) || cells == 0 || config.ubatch > 0)
         return;
     config.ubatch = cells;
@@ -296,7 +295,7 @@ static void identify_states(struct serve *serve)
     buf_init(&serve->kv_identity, LIMIT_JSON_TEXT);
     buf_printf(&serve->kv_identity, "%s %s; %s; vocabulary %u; kv %s, flash attention %d, layers on GPUs %d; ",
                info->name, info->build, info->description, info->vocabulary, e->kv_type ? e->kv_type : "f16",
-               (int)attention_of(serve), e->gpu_layers);
+               (int)attention_of(serve), (int)info->gpu_layers);
     put_file(&serve->kv_identity, e->path);
     if (serve->vision) {
         buf_puts(&serve->kv_identity, "projector ");
@@ -346,9 +345,10 @@ static void load_done(struct loop_job *job)
     if (serve->options->notify_fd >= 0)
         on_tell_load(&serve->tell_load);
     log_info("model loaded",
-             "model=%s sequences=%u context=%u threads=%u attention=%s ubatch=%u weights_mb=%llu description=%s",
+             "model=%s sequences=%u context=%u threads=%u gpu_layers=%u attention=%s ubatch=%u weights_mb=%llu "
+             "description=%s",
              serve->model, serve->info->sequences, serve->info->context_sequence, serve->info->threads,
-             attention_text(&serve->info->attention), serve->info->ubatch,
+             serve->info->gpu_layers, attention_text(&serve->info->attention), serve->info->ubatch,
              (unsigned long long)(serve->info->weight_bytes >> 20), serve->info->description);
     serve_maybe_stop(serve);
 }

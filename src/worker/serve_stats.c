@@ -160,13 +160,23 @@ static void put_default_settings(const struct serve *serve, struct json *j)
     json_close(j);
 }
 
-/* As the engine has reserved it; the file's weights may be mapped and not all in memory. */
+/* As the engine has reserved it, in all and of that on GPUs; the file's weights may be mapped and not all in memory. */
 static void put_memory(const struct engine_info *info, struct json *j)
 {
     json_open_object(j, "memory");
     json_put_int(j, "weight_bytes", (int64_t)info->weight_bytes);
     json_put_int(j, "kv_bytes", (int64_t)info->kv_bytes);
     json_put_int(j, "compute_bytes", (int64_t)info->compute_bytes);
+    json_put_int(j, "gpu_layers", info->gpu_layers);
+    json_open_array(j, "devices");
+    for (unsigned d = 0; d < info->device_count; d++) {
+        json_open_object(j, NULL);
+        device_put_use(j, &info->devices[d]);
+        json_put_int(j, "total_bytes", (int64_t)info->devices[d].device.total);
+        json_put_int(j, "free_bytes", (int64_t)info->devices[d].device.free);
+        json_close(j);
+    }
+    json_close(j);
     json_close(j);
 }
 

@@ -97,7 +97,8 @@ static bool type_of(const char *name, enum ggml_type *ret_type)
 bool tune_lookup(const struct tune_setup *setup, struct tuned *ret_result)
 {
     char path[4096], cpu[TUNED_TEXT];
-    if (!setup->dir || !tuned_path(setup->dir, setup->path, path, sizeof path) || !tuned_read(path, ret_result))
+    if (!setup->dir || setup->info->gpu_layers > 0 || !tuned_path(setup->dir, setup->path, path, sizeof path) ||
+        !tuned_read(path, ret_result))
         return false;
     describe_cpu(cpu);
     return tuned_is_of(ret_result, setup->info->build, cpu, setup->info->threads, kv_type_of(setup));
@@ -108,8 +109,9 @@ struct tune *tune_new(const struct tune_setup *setup)
     const struct engine_info *info = setup->info;
     char path[4096];
     enum ggml_type type;
-    if (!setup->dir || !info->llama_model || info->embedding_only || llama_model_is_recurrent(info->llama_model) ||
-        !type_of(kv_type_of(setup), &type) || !tuned_path(setup->dir, setup->path, path, sizeof path))
+    if (!setup->dir || !info->llama_model || info->gpu_layers > 0 || info->embedding_only ||
+        llama_model_is_recurrent(info->llama_model) || !type_of(kv_type_of(setup), &type) ||
+        !tuned_path(setup->dir, setup->path, path, sizeof path))
         return NULL;
     struct tune *tune = mem_calloc(1, sizeof *tune);
     tune->setup = *setup;

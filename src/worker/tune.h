@@ -21,7 +21,8 @@ struct tune_setup {
 };
 
 /* NULL: there is nothing to choose for this model (no attention to generate with, a cache type that only one of the
- * two can read, an engine that is not llama.cpp), or its result would have no place. Cheap: nothing is made yet. */
+ * two can read, layers on a GPU, an engine that is not llama.cpp), or its result would have no place. Cheap: nothing is
+ * made yet. */
 struct tune *tune_new(const struct tune_setup *setup);
 void tune_free(struct tune *tune); /* NULL is fine */
 

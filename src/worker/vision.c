@@ -119,7 +119,8 @@ struct vision *vision_load(const struct vision_config *config, unsigned *ret_cel
     pthread_mutex_init(&vision->turn, NULL);
     pthread_mutex_init(&vision->count, NULL);
     mtmd_helper_log_set(on_mtmd_log, NULL);
-    params.use_gpu = config->gpu;
+    params.use_gpu = config->info->projector_device && *config->info->projector_device;
+    params.device = params.use_gpu ? ggml_backend_dev_by_name(config->info->projector_device) : NULL;
     params.print_timings = false;
     params.warmup = false; /* opening does nothing that the first image does not need */
     params.n_threads = (int)config->info->threads;

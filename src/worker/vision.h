@@ -13,7 +13,6 @@ struct vision;
 struct vision_config {
     const char *path;               /* the projector's file */
     const struct engine_info *info; /* of the model; must outlive the vision */
-    bool gpu;
 };
 
 /* NULL and *err (ERR_MODEL_LOAD_FAILED): the file is no projector, or not one for this model. *ret_cells, which may be

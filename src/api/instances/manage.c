@@ -1,6 +1,7 @@
 /* Instances: list, look, make, change, delete, start, stop, restart. */
 #include "api/docs/doc.h"
 #include "api/instances/instances.h"
+#include "api/system/reserved.h"
 #include "base/clock.h"
 #include "base/json_read.h"
 #include "instance/node.h"
@@ -86,6 +87,8 @@ void instance_put(struct json *j, const char *key, const struct instance *i)
     json_put_int(j, "restarts", (int64_t)s.counters->restarts);
     if (s.memory_bytes)
         json_put_int(j, "memory_bytes", (int64_t)s.memory_bytes);
+    if (s.reserved.weights)
+        reserved_put(j, &s.reserved);
     if (s.last_used)
         json_put_int(j, "last_used", s.last_used);
     if (instance_warnings(i))

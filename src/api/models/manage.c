@@ -3,6 +3,7 @@
 
 #include "api/app.h"
 #include "api/docs/doc.h"
+#include "api/system/reserved.h"
 #include "base/clock.h"
 #include "base/json_read.h"
 #include "base/mem.h"
@@ -304,6 +305,7 @@ static void status_model(void *arg, const struct model *model, const struct err 
     json_put_string(j, "status", model->problem.code != ERR_NONE ? "error" : s.model_state);
     json_put_string(j, "backend", "gguf");
     put_memory(j, call->req, s.memory_bytes);
+    reserved_put(j, &s.reserved);
     put_progress(j, call->req, &s);
     json_put_int(j, "active_requests", s.active);
     json_put_int(j, "queued_requests", s.waiting);

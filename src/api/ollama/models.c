@@ -1,6 +1,7 @@
 /* The models that Ollama's clients are shown: files and named instances, and what of them is loaded. A digest is left
  * out: nothing here reads whole files to make one. */
 #include "api/ollama/ollama.h"
+#include "api/system/reserved.h"
 #include "base/clock.h"
 #include "openai/request.h"
 
@@ -101,15 +102,18 @@ void ollama_tags(void *arg, struct http_req *req, const struct http_match *match
 
 /* ---- ps ---- */
 
-/* The share of it that lies on a GPU is not measured, so size_vram is left out. */
+/* size is the process's own memory and what it holds of GPUs; size_vram, of those, only our workers say. */
 static void put_loaded(const struct listing *l, struct json *j, const char *name, const struct instance_status *s,
                        const struct model *m)
 {
     char text[CLOCK_RFC3339_SIZE];
     json_open_object(j, NULL);
     put_name(j, name);
+    uint64_t on_gpus = reserved_on_gpus(&s->reserved);
     if (s->memory_bytes)
-        json_put_int(j, "size", (int64_t)s->memory_bytes);
+        json_put_int(j, "size", (int64_t)(s->memory_bytes + on_gpus));
+    if (s->reserved.weights)
+        json_put_int(j, "size_vram", (int64_t)on_gpus);
     if (m)
         ollama_put_details(j, l->req, &m->gguf);
     if (s->expires_ms)

@@ -4,6 +4,7 @@
 
 #include "api/app.h"
 #include "api/docs/doc.h"
+#include "api/system/reserved.h"
 #include "instance/memory.h"
 #include "instance/router.h"
 
@@ -62,6 +63,7 @@ static void put_model(struct json *j, struct app *app, const struct model *m)
     json_put_int(j, "context_length", g->context_length);
     json_put_int(j, "size_bytes", (int64_t)g->file_bytes);
     json_put_int(j, "memory_estimate_bytes", (int64_t)memory_estimate(m, model_context(m, app->conf), app->conf));
+    reserved_put(j, &status.reserved);
     json_open_array(j, "capabilities");
     if (g->causal)
         json_put_string(j, NULL, "completion");

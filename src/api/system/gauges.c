@@ -16,6 +16,43 @@ static void set_reserved(struct metrics *metrics, const char *name, const struct
         metrics_set(metrics, METRIC_MODEL_RESERVED, (const char *const[]){name, rows[i].kind}, (double)rows[i].bytes);
 }
 
+static void set_reserved_on(struct metrics *metrics, const char *model, const struct worker_device *d)
+{
+    const struct {
+        const char *kind;
+        uint64_t bytes;
+    } rows[] = {{"weights", d->weights}, {"kv", d->kv}, {"compute", d->compute}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        metrics_set(metrics, METRIC_MODEL_GPU, (const char *const[]){model, d->name, rows[i].kind},
+                    (double)rows[i].bytes);
+    metrics_set(metrics, METRIC_MODEL_GPU_LAYERS, (const char *const[]){model, d->name}, d->layers);
+}
+
+/* A series for each GPU there is, so that one that was left shows zero. */
+static void set_model_on_gpus(struct metrics *metrics, const char *model, const struct worker_memory *memory,
+                              const struct gpu_status *gpus, unsigned count)
+{
+    for (unsigned g = 0; g < count; g++) {
+        struct worker_device none = {.layers = 0};
+        const struct worker_device *found = &none;
+        memcpy(none.name, gpus[g].device.name, sizeof none.name);
+        for (unsigned d = 0; d < memory->device_count; d++)
+            if (strcmp(memory->devices[d].name, none.name) == 0)
+                found = &memory->devices[d];
+        set_reserved_on(metrics, model, found);
+    }
+}
+
+static void set_gpus(struct metrics *metrics, const struct gpu_status *gpus, unsigned count)
+{
+    for (unsigned g = 0; g < count; g++) {
+        const char *const name[] = {gpus[g].device.name};
+        metrics_set(metrics, METRIC_GPU_TOTAL, name, (double)gpus[g].device.total);
+        metrics_set(metrics, METRIC_GPU_FREE, name, (double)gpus[g].device.free);
+        metrics_set(metrics, METRIC_GPU_USED, name, (double)gpus[g].used);
+    }
+}
+
 static void set_model(struct metrics *metrics, const char *name, const struct instance_status *s)
 {
     const char *const model[] = {name};
@@ -36,11 +73,14 @@ static void set_model(struct metrics *metrics, const char *name, const struct in
 
 static void set_models(struct app *app, struct arena *arena)
 {
-    unsigned loaded = 0;
+    struct gpu_status gpus[LIMIT_DEVICES];
+    unsigned loaded = 0, gpu_count = instances_gpus(app->instances, gpus);
+    set_gpus(app->metrics, gpus, gpu_count);
     for (struct instance **i = instances_list(app->instances, true, arena); *i; i++) {
         struct instance_status s;
         instance_status(*i, &s);
         set_model(app->metrics, instance_name(*i), &s);
+        set_model_on_gpus(app->metrics, instance_name(*i), &s.reserved, gpus, gpu_count);
         loaded += strcmp(s.model_state, "loaded") == 0;
     }
     metrics_set(app->metrics, METRIC_LOADED_MODELS, NULL, loaded);

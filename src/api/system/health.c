@@ -6,6 +6,7 @@
 #include "api/system/check.h"
 #include "api/system/condition.h"
 #include "api/system/machine.h"
+#include "api/system/reserved.h"
 #include "api/system/uptime.h"
 #include "base/clock.h"
 #include "base/version.h"
@@ -79,7 +80,7 @@ static void put_system(struct json *j, struct app *app, struct http_req *req)
     json_put_int(j, "memory_usage_bytes", (int64_t)load.memory_used);
     json_put_int(j, "memory_total_bytes", (int64_t)load.memory_total);
     json_put_int(j, "process_memory_bytes", (int64_t)load.process_memory);
-    json_put_null(j, "gpu_usage");
+    put_tenths(j, "gpu_usage", gpus_usage_percent(app));
     put_uptime(j, app, &req->arena);
     json_close(j);
 }

@@ -5,6 +5,7 @@
 #include "api/system/alias.h"
 #include "api/system/gauges.h"
 #include "api/system/machine.h"
+#include "api/system/reserved.h"
 #include "api/system/uptime.h"
 #include "base/clock.h"
 #include "base/version.h"
@@ -40,7 +41,8 @@ static void put_system(struct json *j, const struct app *app, struct arena *aren
     json_put_int(j, "memory_usage_bytes", (int64_t)load.memory_used);
     json_put_int(j, "memory_total_bytes", (int64_t)load.memory_total);
     json_put_int(j, "process_memory_bytes", (int64_t)load.process_memory);
-    json_put_null(j, "gpu_usage_percent");
+    put_tenths(j, "gpu_usage_percent", gpus_usage_percent(app));
+    gpus_put(j, app);
     put_uptime(j, app, arena);
     json_close(j);
 }
@@ -63,6 +65,7 @@ static void put_model(struct json *j, const struct metrics *m, const struct inst
     put_tenths(j, "tokens_per_second", seconds > 0 ? metrics_value(m, METRIC_DECODED_TOKENS, model) / seconds : NAN);
     put_tenths(j, "load_time_ms", s->load_ms > 0 ? s->load_ms : NAN);
     json_put_int(j, "memory_bytes", (int64_t)s->memory_bytes);
+    reserved_put(j, &s->reserved);
     json_close(j);
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "api/system/machine.h"
+#include "api/system/reserved.h"
 #include "api/ws/session.h"
 #include "base/clock.h"
 #include "base/json_read.h"
@@ -25,6 +26,7 @@ struct metric_sample {
     double requests;         /* ended since the start */
     double seconds;          /* since the sample before; 0: this is the first */
     double tokens_before, requests_before;
+    double gpu, vram; /* percent of the GPUs' memory, see reserved.h */
 };
 
 #define METRIC(name, expression)                                                                                       \
@@ -68,6 +70,8 @@ static void take_sample(struct metrics_subscription *sub, struct metric_sample *
         sample->seconds = (double)(now - sub->sampled_ms) / 1000;
     sample->requests = metrics_total(app->metrics, METRIC_REQUESTS);
     machine_load(app->machine, &sample->load);
+    sample->gpu = gpus_usage_percent(app);
+    sample->vram = gpus_held_percent(app);
     instances_load_now(app->instances, &sample->work);
     for (struct instance **i = instances_list(app->instances, true, &arena); *i; i++) {
         struct instance_status status;

@@ -179,9 +179,35 @@ static void absurd_shapes_do_not_fit(void **state)
     assert_true(f.total > 1ull << 50);
 }
 
+static void layers_on_gpus(void **state)
+{
+    (void)state;
+    struct gguf g = {.block_count = 10};
+    struct fit fit = {.weights = 1300, .kv = 500, .state = 0, .compute = 7};
+    g.shape = (struct gguf_shape){.embedding_bytes = 200, .output_bytes = 100, .has_output = true};
+    assert_int_equal(fit_on_gpus(&g, &fit, 0, 1), 0);
+    assert_int_equal(fit_on_gpus(&g, &fit, 5, 0), 0);
+    assert_int_equal(fit_on_gpus(&g, &fit, 1, 1), 100 + 7);                  /* the output */
+    assert_int_equal(fit_on_gpus(&g, &fit, 2, 1), 100 + 150 + 7);            /* and a layer with its cells */
+    assert_int_equal(fit_on_gpus(&g, &fit, 11, 1), 100 + 1500 + 7);          /* all but the input */
+    assert_int_equal(fit_on_gpus(&g, &fit, UINT32_MAX, 2), 100 + 1500 + 14); /* there are no more */
+    g.shape.has_output = false;
+    g.shape.output_bytes = 0;
+    fit.weights = 1200;
+    assert_int_equal(fit_on_gpus(&g, &fit, 11, 1), 200 + 1500 + 7); /* a copy of the input's */
+    fit.weights += 50;
+    fit.projector = 50;
+    assert_int_equal(fit_on_gpus(&g, &fit, 11, 1), 50 + 200 + 1500 + 7);
+    fit.weights -= 50;
+    fit.projector = 0;
+    g.block_count = 0;
+    assert_int_equal(fit_on_gpus(&g, &fit, 3, 1), 200 + 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(layers_on_gpus),
         cmocka_unit_test(predictions_meet_reservations),
         cmocka_unit_test(the_parts_make_the_total),
         cmocka_unit_test(a_shared_embedding_is_copied_when_its_type_is_laid_out_anew),
