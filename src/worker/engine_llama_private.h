@@ -45,6 +45,13 @@ struct engine {
     unsigned string_count;
 };
 
+/* engine_llama_layers.c: chooses devices and layers. Errors: ERR_GPU_UNAVAILABLE, ERR_INSUFFICIENT_MEMORY (for layers
+ * that were asked for), or those of a load. */
+bool llama_engine_layers(const struct engine_config *config, struct placement *ret_placement, struct err *err);
+
+/* engine_llama.c: what would lie where; fills in all, and the uses' bytes. */
+bool llama_engine_sketch(const struct engine_config *config, struct placement *placement, struct err *err);
+
 /* engine_llama_sequence.c; as in engine.h */
 void llama_engine_copy(struct engine *engine, unsigned from, unsigned to, unsigned length);
 bool llama_engine_trim(struct engine *engine, unsigned sequence, unsigned length);
@@ -52,13 +59,6 @@ bool llama_engine_has(struct engine *engine, unsigned sequence, unsigned length)
 size_t llama_engine_state_size(struct engine *engine, unsigned sequence);
 size_t llama_engine_state_save(struct engine *engine, unsigned sequence, void *out, size_t capacity);
 bool llama_engine_state_load(struct engine *engine, unsigned sequence, const void *state, size_t size);
-
-/* engine_llama_layers.c: chooses devices and layers. Errors: ERR_GPU_UNAVAILABLE, ERR_INSUFFICIENT_MEMORY (for layers
- * that were asked for), or those of a load. */
-bool llama_engine_layers(const struct engine_config *config, struct placement *ret_placement, struct err *err);
-
-/* engine_llama.c: what would lie where; fills in all, and the uses' bytes. */
-bool llama_engine_sketch(const struct engine_config *config, struct placement *placement, struct err *err);
 
 /* engine_llama_grammar.c; as in engine.h */
 struct engine_grammar *llama_engine_grammar_new(const struct engine *engine, const char *text, bool lazy,
