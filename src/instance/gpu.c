@@ -210,21 +210,30 @@ void gpu_grant(struct instance *i)
         i->gpu_granted[places[n]] = granted[n];
 }
 
+/* Does another one hold a grant that its worker has not taken yet? */
+static bool is_crowded(const struct instance *i)
+{
+    list_each (other, &i->all->list, struct instance, link)
+        for (unsigned d = 0; other != i && d < i->all->gpus.count; d++)
+            if (!reported(other, i->all->gpus.devices[d].name) && gpu_held_by(other, d) > 0)
+                return true;
+    return false;
+}
+
 const char *gpu_caps(const struct instance *i, struct arena *arena)
 {
     struct gpu_room room;
     unsigned places[LIMIT_DEVICES];
-    uint64_t cap = (uint64_t)i->all->conf->gpu_memory_mb << 20;
+    int64_t cap = i->all->conf->gpu_memory_mb;
     gpus_room(i->all, i, &room, places);
-    if (cap == 0)
+    if (cap == 0 && !is_crowded(i))
         return NULL;
     if (room.count == 0)
-        return arena_printf(arena, "%llu", (unsigned long long)(cap >> 20));
+        return cap ? arena_printf(arena, "%lld", (long long)cap) : NULL;
     const char *text = "";
     for (unsigned n = 0; n < room.count; n++) {
-        uint64_t left = cap > room.held[n] ? (cap - room.held[n]) >> 20 : 0;
-        text =
-            arena_printf(arena, "%s%s%llu", text, n ? "," : "", (unsigned long long)(left ? left : 1)); /* 0: no cap */
+        uint64_t left = room.limits[n] > room.held[n] ? (room.limits[n] - room.held[n]) >> 20 : 0;
+        text = arena_printf(arena, "%s%s%llu", text, n ? "," : "", left ? (unsigned long long)left : 1); /* 0: no cap */
     }
     return text;
 }

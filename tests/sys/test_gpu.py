@@ -282,6 +282,17 @@ class Ledger(Gpu):
         self.assertEqual(server.status("a")["status"], "unloaded")
         self.assertEqual(self.reserved(server, "b")["gpus"][0]["layers"], LAYERS)
 
+    def test_two_that_start_at_once_do_not_both_take_what_is_free(self):
+        server = self.serve(models=("a", "b"))
+        for name in ("a", "b"):
+            self.assertEqual(self.load(server, name, wait=False)[0], 200)
+        server.until(lambda: all(server.status(name)["status"] == "loaded" for name in ("a", "b")))
+        first, second = (pathlib.Path(f"/proc/{server.status(name)['pid']}/cmdline").read_text().split("\0") for name in ("a", "b"))
+        self.assertNotIn("--gpu-memory-mb", first)
+        total = server.call("GET", "/metrics/snapshot")[2]["system"]["gpus"][0]["total_bytes"] >> 20
+        self.assertIn(int(second[second.index("--gpu-memory-mb") + 1]), range(total // 2, total - 128))
+        self.assertEqual([self.reserved(server, name)["gpus"][0]["layers"] for name in ("a", "b")], [LAYERS, LAYERS])
+
     def test_both_stay_where_there_is_room(self):
         server = self.serve("gpu_memory_mb = 40", models=("a", "b"))
         for name in ("a", "b"):
