@@ -128,7 +128,7 @@
 #define LIMIT_TUNE_LOOK_MS       500         /* between two looks whether it has any */
 #define LIMIT_SCHEMA_DEPTH       32          /* nesting of a JSON schema */
 #define LIMIT_SEQUENCES          256         /* sequences in one context (llama.cpp's own maximum) */
-#define LIMIT_PREFILL_LEAST      6           /* tokens of it at least */
+#define LIMIT_PREFILL_LEAST      4           /* tokens of it at least */
 #define LIMIT_PREFILL_BURST      64          /* so many at once beside running decodes that had none for a while */
 #define LIMIT_STREAMS_HELD       4 /* clients with more streams slow down while another client's prompt is read */
 #define LIMIT_KV_MB              (1u << 24) /* largest kv_memory_mb and kv_disk_mb */

@@ -37,8 +37,8 @@ int gpu_find_short(const struct instance *i);
 /* Gives it what is left of what it would like; the ledger holds that for it until its worker says what it has taken. */
 void gpu_grant(struct instance *i);
 
-/* For a worker's command line: the most it may take of each, as "MIB,MIB"; NULL: what it finds free. A cap is configured,
- * or others are starting, who have not taken yet what they will. */
+/* For a worker's command line: the most it may take of each, as "MIB,MIB"; NULL: what it finds free. A cap is
+ * configured, or others are starting, who have not taken yet what they will. */
 const char *gpu_caps(const struct instance *i, struct arena *arena);
 
 #endif

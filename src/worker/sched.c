@@ -103,6 +103,23 @@ static double average(double old, double value)
     return old > 0 ? 0.7 * old + 0.3 * value : value;
 }
 
+/* What a step without prefill would have taken without its guesses. */
+static double plain_seconds(const struct sched *sched)
+{
+    const struct draft_governor *g = &sched->governor;
+    unsigned streams = sched->decode_branches, rows = sched->row_count;
+    return rows > streams && rows <= LIMIT_DRAFT_ROWS ? sched->step_seconds * g->cost[streams] / g->cost[rows]
+                                                      : sched->step_seconds;
+}
+
+/* What prefill has added to a step of running streams: it depends on how small the piece is and on how much the prompt
+ * has before it, and follows both. */
+static double piece_seconds(const struct sched *sched)
+{
+    double added = sched->step_seconds - sched->decode_seconds, least = sched->step_seconds / 8;
+    return added > least ? added : least;
+}
+
 static void account(struct sched *sched, uint64_t began_ns)
 {
     double seconds = (double)(clock_ns() - began_ns) / 1e9;
@@ -115,7 +132,9 @@ static void account(struct sched *sched, uint64_t began_ns)
     if (prefilled >= 32 && seconds > 0)
         sched->prefill_rate = average(sched->prefill_rate, sched->row_count / seconds);
     if (prefilled == 0)
-        sched->decode_seconds = average(sched->decode_seconds, seconds);
+        sched->decode_seconds = average(sched->decode_seconds, plain_seconds(sched));
+    else if (sched->decode_rows > 0 && sched->decode_seconds > 0)
+        sched->piece_rate = average(sched->piece_rate, prefilled / piece_seconds(sched));
 }
 
 static void publish(struct sched *sched)

@@ -156,7 +156,8 @@ static unsigned prefill_budget(struct sched *sched, bool beside)
     double seconds = sched->decode_seconds > 0 && !sched->yielding ? PACE * sched->decode_seconds : 1;
     if (seconds > LIMIT_STALL_STEP_MS / 1e3)
         seconds = LIMIT_STALL_STEP_MS / 1e3;
-    double piece = sched->prefill_rate > 0 ? sched->prefill_rate * seconds : LIMIT_PREFILL_BURST;
+    double rate = sched->piece_rate > 0 && !sched->yielding ? sched->piece_rate : sched->prefill_rate;
+    double piece = rate > 0 ? rate * seconds : LIMIT_PREFILL_BURST;
     piece = piece < LIMIT_PREFILL_LEAST ? LIMIT_PREFILL_LEAST : piece;
     sched->allowance += piece;
     double most = piece > LIMIT_PREFILL_BURST ? piece : LIMIT_PREFILL_BURST;

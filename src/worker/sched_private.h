@@ -75,7 +75,8 @@ struct sched {
     struct buf text;
     struct sched_stats stats;
     double prefill_rate;   /* tokens a second, moving average; 0: not known yet */
-    double decode_seconds; /* a step without prefill takes, moving average; 0: not known yet */
+    double decode_seconds; /* a step of one row a stream takes, moving average; 0: not known yet */
+    double piece_rate;     /* tokens a second of prefill beside streams, moving average; 0: not known yet */
     double allowance;      /* prefill tokens that running streams have not noticed lately */
 };
 
