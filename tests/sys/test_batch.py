@@ -483,7 +483,7 @@ class Command(unittest.TestCase):
                 command.send_signal(2)
                 self.assertEqual(command.wait(10), 130)
                 self.assertIn(f"inferd batch --resume {number}", command.stderr.read())
-            self.assertEqual(Client(server).batch(number)["status"], "in_progress")
+            server.until(lambda: Client(server).batch(number)["status"] == "in_progress")
 
 
 if __name__ == "__main__":
