@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <cmocka.h>
 
@@ -14,7 +15,8 @@
 /* ---- what the engine was asked for ---- */
 
 static struct {
-    unsigned spans, longest, in_a_row, most_in_a_row;
+    atomic_uint spans; /* also read while the decode thread runs */
+    unsigned longest, in_a_row, most_in_a_row;
     bool streams; /* a token step came since the last span */
 } seen;
 
