@@ -44,6 +44,20 @@ class Prefixes(unittest.TestCase):
             self.assertFalse(os.path.exists(os.path.join(server.folder, "s", "kv")))
 
 
+class Pages(unittest.TestCase):
+    def tunables(self, **options):
+        with Server(**options) as server:
+            fake_model(server.models, "m", "")
+            self.assertEqual(server.chat("m", max_tokens=1)[0], 200)
+            with open(f"/proc/{server.status('m')['pid']}/environ", encoding="utf-8") as file:
+                return [entry for entry in file.read().split("\0") if entry.startswith("GLIBC_TUNABLES=")]
+
+    def test_workers_ask_for_large_pages_unless_told_otherwise(self):
+        self.assertEqual(self.tunables(), ["GLIBC_TUNABLES=glibc.malloc.hugetlb=1"])
+        own = "glibc.malloc.arena_max=2"
+        self.assertEqual(self.tunables(env={"GLIBC_TUNABLES": own}), ["GLIBC_TUNABLES=" + own])
+
+
 class Users(unittest.TestCase):
     """Two keys; one sends thirty requests to a model with two sequences, the other one."""
 
