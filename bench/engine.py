@@ -19,6 +19,7 @@ import time
 
 from worker import Server, WORDS, llama_bench
 
+LARGE_PAGES = dict(os.environ, GLIBC_TUNABLES="glibc.malloc.hugetlb=1") # as the gateway starts a worker
 TOKENS = 64
 DECODED = 96 # a stream, where only decoding is measured
 
@@ -35,7 +36,7 @@ class Peers:
 
     def worker(self, *more):
         return Server([self.inferd, "worker", "--model", self.model, "--listen", "127.0.0.1:{port}", "--alias", "m", "--threads", "2",
-                       *more])
+                       *more], LARGE_PAGES)
 
     def llama(self, *more):
         return Server([os.path.join(self.bin, "llama-server"), "-m", self.model, "--host", "127.0.0.1", "--port", "{port}", "-t", "2",
@@ -96,7 +97,7 @@ def batched_bench(peers, prompt, shared, flash, cache):
 
 def our_decode(peers, flash):
     out = subprocess.run([os.path.join(peers.build, "bench", "bench_decode"), peers.model, str(DECODED), "1", flash],
-                         capture_output=True, text=True, check=True).stdout
+                         capture_output=True, text=True, check=True, env=LARGE_PAGES).stdout
     rates = {(int(n), shared): float(rate) for n, own, deep in
              re.findall(r"(\d+) streams, depth 64: ([\d.]+) t/s; depth 512 shared: ([\d.]+)", out)
              for shared, rate in ((False, own), (True, deep))}
