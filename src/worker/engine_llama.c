@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "obs/log.h"
 #include "worker/engine_llama_private.h"
+#include "worker/llama_line.h"
 #include "worker/memory_shim.h"
 #include "worker/tune.h"
 
@@ -32,9 +33,7 @@ static _Thread_local bool giving_up; /* a decode was asked to stop: what llama.c
 static void on_llama_log(enum ggml_log_level level, const char *text, void *arg)
 {
     (void)arg;
-    struct str line = {text, strlen(text)};
-    while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == ' '))
-        line.n--;
+    struct str line = llama_line(text);
     if (line.n == 0)
         return;
     bool error = level == GGML_LOG_LEVEL_ERROR && !giving_up;

@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "obs/log.h"
 #include "openai/image.h"
+#include "worker/llama_line.h"
 
 #define PROBE_SIDE 1024 /* pixels of the image that is asked about at load */
 
@@ -43,9 +44,7 @@ static _Thread_local char last_error[LIMIT_ERR_MESSAGE];
 static void on_mtmd_log(enum ggml_log_level level, const char *text, void *arg)
 {
     (void)arg;
-    struct str line = {text, strlen(text)};
-    while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == ' '))
-        line.n--;
+    struct str line = llama_line(text);
     if (line.n == 0)
         return;
     if (level == GGML_LOG_LEVEL_ERROR) {

@@ -13,19 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "noise.h"
+
 enum { SIDE = 64, PATCH = 8, PATCHES = (SIDE / PATCH) * (SIDE / PATCH), EMBED = 32, INNER = 96, LAYERS = 2, HEADS = 4 };
-
-static uint64_t state;
-
-static float normal(void)
-{
-    float sum = 0; /* of twelve uniform ones: near enough */
-    for (int i = 0; i < 12; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        sum += (float)(state >> 40) / (float)(1 << 24);
-    }
-    return sum - 6;
-}
 
 enum kind { CAUSAL, ACAUSAL, GRID, KINDS };
 static const char *const kinds[KINDS] = {"causal", "acausal", "grid"};

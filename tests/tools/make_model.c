@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "noise.h"
+
 struct shape {
     const char *name, *architecture;
     unsigned vocabulary, width, layers, heads, kv_heads, inner, context;
@@ -23,18 +25,6 @@ struct shape {
 static const struct shape shapes[] = {{"tiny", "llama", 320, 64, 4, 4, 2, 192, 4096, GGML_TYPE_F32},
                                       {"grid", "qwen2vl", 320, 64, 4, 4, 2, 192, 4096, GGML_TYPE_F32},
                                       {"half", "llama", 32000, 1024, 28, 16, 4, 4096, 8192, GGML_TYPE_Q4_0}};
-
-static uint64_t state;
-
-static float normal(void)
-{
-    float sum = 0; /* of twelve uniform ones: near enough */
-    for (int i = 0; i < 12; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        sum += (float)(state >> 40) / (float)(1 << 24);
-    }
-    return sum - 6;
-}
 
 /* ---- vocabulary: GPT-2's printable names of the bytes, then fillers ---- */
 

@@ -199,14 +199,7 @@ static bool counts(const struct counting *c)
     return (!i || !instance_is_remote(i)) && (strcmp(type, "worker") == 0 || strcmp(type, "llama_cpp") == 0);
 }
 
-/* How many cells an image takes is known to who prepares it only, and counting prepares none. Within a string the
- * quotes would have backslashes, so this is never a client's text. */
-static bool has_images(const struct counting *c)
-{
-    static const struct str part = STR("{\"type\":\"image_url\",");
-    return memmem(c->request.chat.p, c->request.chat.n, part.p, part.n);
-}
-
+/* How many cells an image takes is known to who prepares it only, and counting prepares none. */
 static void refuse_images(const struct counting *c)
 {
     struct err err;
@@ -222,7 +215,7 @@ static void on_counting_body(struct relay *relay, struct str body)
         http_reply_error(relay->req, &err);
     else if (!counts(c))
         refuse_counting(c);
-    else if (has_images(c))
+    else if (c->request.images)
         refuse_images(c);
     else
         relay_call(relay, "/apply-template", c->request.chat, &render_events, c);

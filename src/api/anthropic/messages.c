@@ -154,6 +154,7 @@ struct user {
     struct json *out;
     struct json parts;
     struct buf text;
+    bool images; /* it has some */
 };
 
 static void begin_parts(struct user *u)
@@ -201,8 +202,10 @@ static bool read_user_block(void *arg, const struct block *b)
     struct user *u = arg;
     if (has_type(b, "text"))
         return put_text(b, &u->parts);
-    if (has_type(b, "image"))
+    if (has_type(b, "image")) {
+        u->images = true;
         return put_image(b, &u->parts);
+    }
     if (has_type(b, "tool_result"))
         return put_result(u, b);
     return refuse(b, ERR_NOT_SUPPORTED, "type", "is not supported: it may be text, image or tool_result");
@@ -217,7 +220,7 @@ static void on_user_string(void *arg, struct str text)
     json_close(u->out);
 }
 
-static bool put_user(const struct block *message, struct json *out)
+static bool put_user(const struct block *message, struct json *out, bool *images)
 {
     struct user u = {.out = out};
     buf_init(&u.text, LIMIT_JSON_TEXT);
@@ -225,6 +228,7 @@ static bool put_user(const struct block *message, struct json *out)
     bool good = each_block(message, "content", &(struct blocks){read_user_block, on_user_string, &u});
     if (good)
         flush_parts(&u);
+    *images |= u.images;
     buf_release(&u.text);
     return good;
 }
@@ -328,24 +332,25 @@ static bool put_system(const json_t *body, struct json *out, struct err *err)
     return good;
 }
 
-static bool put_message(const struct block *message, struct json *out)
+static bool put_message(const struct block *message, struct json *out, bool *images)
 {
     struct str role = json_str(json_object_get(message->in, "role"));
     if (!is_object(message))
         return false;
     if (str_eq(role, STR("user")))
-        return put_user(message, out);
+        return put_user(message, out, images);
     if (str_eq(role, STR("assistant")))
         return put_assistant(message, out);
     return refuse(message, ERR_INVALID_PARAMETERS, "role", "must be 'user' or 'assistant'");
 }
 
-bool anthropic_messages_write(const json_t *body, struct json *out, struct err *err)
+bool anthropic_messages_write(const json_t *body, struct json *out, bool *ret_images, struct err *err)
 {
     static const struct json_field fields[] = {
         {.name = "messages", .kind = JSON_KIND_ARRAY, .min = 1, .max = LIMIT_MESSAGES, .required = true},
     };
     const json_t *messages;
+    *ret_images = false;
     if (!json_fields(body, fields, 1, &messages, "", err))
         return false;
     json_open_array(out, "messages");
@@ -355,7 +360,7 @@ bool anthropic_messages_write(const json_t *body, struct json *out, struct err *
         char path[LIMIT_ERR_PARAM];
         json_path_index(path, sizeof path, "messages", i);
         struct block message = {json_array_get(messages, i), path, err};
-        if (!put_message(&message, out))
+        if (!put_message(&message, out, ret_images))
             return false;
     }
     json_close(out);

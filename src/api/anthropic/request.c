@@ -243,11 +243,12 @@ static bool read_fields(const json_t *body, bool counting, struct fields *in, st
     return true;
 }
 
-static bool write_chat(const json_t *body, struct str model, struct fields *in, struct json *out, struct err *err)
+static bool write_chat(const json_t *body, struct anthropic_request *request, struct fields *in, struct json *out,
+                       struct err *err)
 {
     json_open_object(out, NULL);
-    json_put_text(out, "model", model);
-    if (!anthropic_messages_write(body, out, err) || !put_tools(in->tools, out, err) ||
+    json_put_text(out, "model", request->model);
+    if (!anthropic_messages_write(body, out, &request->images, err) || !put_tools(in->tools, out, err) ||
         (in->choice && !put_choice(in, out, err)) || !put_stops(in->stops, out, err) ||
         (in->thinking && !put_thinking(in, out, err)) || (in->output && !put_output(in, out, err)) ||
         (in->metadata && !put_user(in, out, err)))
@@ -271,7 +272,7 @@ bool anthropic_request_read(struct str body, bool counting, struct arena *arena,
     in.stream = request.stream;
     buf_init(&text, LIMIT_JSON_TEXT);
     json_begin(&out, &text);
-    if (!write_chat(document, request.model, &in, &out, err)) {
+    if (!write_chat(document, &request, &in, &out, err)) {
         buf_release(&text);
         return false;
     }

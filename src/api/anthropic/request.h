@@ -7,6 +7,7 @@
 struct anthropic_request {
     struct str model;
     bool stream;
+    bool images;     /* some message shows one */
     struct str chat; /* the body for /v1/chat/completions, in the arena */
 };
 
@@ -17,7 +18,7 @@ bool anthropic_request_read(struct str body, bool counting, struct arena *arena,
                             struct err *err);
 
 /* Parts of the above, with a file of their own: "system" and "messages" as chat's messages. */
-bool anthropic_messages_write(const json_t *body, struct json *out, struct err *err);
+bool anthropic_messages_write(const json_t *body, struct json *out, bool *ret_images, struct err *err);
 
 /* Renames the param of an error that the chat request met to the field it came from. */
 void anthropic_error_translate(struct err *err);
